@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Runs the benches (all, or those named), one JSON line each on standard output.
+# Assertions are off for our own crates alone; nothing of others is compiled again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/env.sh
+names=("$@")
+if [ "${#names[@]}" = 0 ]; then
+    for file in benches/src/bin/*.rs; do
+        names+=("$(basename "$file" .rs)")
+    done
+fi
+bins=()
+for name in "${names[@]}"; do
+    bins+=(--bin "$name")
+done
+cargo --config benches/no-assertions.toml build --release --workspace "${bins[@]}" >&2
+for name in "${names[@]}"; do
+    echo "bench: $name" >&2
+    "$CARGO_TARGET_DIR/release/$name"
+done

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Builds the analytics topology and shows it at work on the embedded log, without a broker.
+# DEMO_SECONDS=n ends it by itself with a summary; otherwise it runs until Ctrl-C.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/env.sh
+# The whole workspace is selected, so that features are those of every other command.
+cargo build --release --workspace --bin analytics
+exec "$CARGO_TARGET_DIR/release/analytics" demo
