@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Headwater: a stream-processing engine of the Kafka Streams kind.
+//!
+//! Owns records, serdes, the typed DSL, topologies, processors, tasks, the runtime, the log and
+//! membership seams, queries and the test kit. Knows no domain event.
+
+pub mod actor;
+pub mod error;
+pub mod log;
+pub mod membership;
+pub mod record;
+pub mod time;

@@ -1,0 +1,288 @@
+//! The log seam: topics, readers, transactional producers and committed offsets, as the runtime
+//! sees them. `embedded`, `kafka` and `sim` implement it and pass one contract suite. Knows nothing
+//! of serdes, processors or tasks; of the state only that a batch of it may travel with a commit.
+//!
+//! Every call that may take time is *started* and answers by a [`Ticket`]; none blocks. Records
+//! travel as encoded [`RecordBatch`]es, so that nobody copies them between log and task.
+//!
+//! ```text
+//! producer:  initialise -> begin -> send* -> commit -> begin ...
+//!                 ^                   |         |
+//!                 |                   +-> abort-+--> begin ...
+//!                 +---- unknown result: a new producer of the same id, initialised, resolves it
+//! ```
+
+pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod sim;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_state::{BatchPart, Lease};
+
+use crate::actor::{Bell, Ticket};
+use crate::error::{Classified, ErrorClass};
+use crate::record::TopicPartition;
+use crate::record::batch::RecordBatch;
+
+/// The answer of a call to a log.
+pub type LogResult<T> = Result<T, LogError>;
+
+/// A log refused or failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{operation}{}: {message}", place_suffix(.place))]
+pub struct LogError {
+    /// What the caller does.
+    pub class: ErrorClass,
+    /// What was tried, in words ("commit transaction").
+    pub operation: &'static str,
+    /// The partition it was about, if it was about one.
+    pub place: Option<TopicPartition>,
+    /// What went wrong and what to do about it.
+    pub message: String,
+}
+
+fn place_suffix(place: &Option<TopicPartition>) -> String {
+    place.as_ref().map(|p| format!(" on {p}")).unwrap_or_default()
+}
+
+impl LogError {
+    /// An error about no partition in particular.
+    pub fn new(class: ErrorClass, operation: &'static str, message: impl Into<String>) -> Self {
+        Self { class, operation, place: None, message: message.into() }
+    }
+
+    /// The same error, about this partition.
+    #[must_use]
+    pub fn on(mut self, place: &TopicPartition) -> Self {
+        self.place = Some(place.clone());
+        self
+    }
+}
+
+impl Classified for LogError {
+    fn class(&self) -> ErrorClass {
+        self.class
+    }
+}
+
+/// A topic as it is to be, or as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// The topic's name.
+    pub name: Arc<str>,
+    /// How many partitions it has.
+    pub partitions: u32,
+    /// What happens to old records.
+    pub cleanup: Cleanup,
+}
+
+/// What a log does with old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Deletes records older than the retention; `None` keeps them for ever.
+    Delete {
+        /// How long a record is kept after its timestamp.
+        retention: Option<Duration>,
+    },
+    /// Keeps the last record of each key; a null value deletes the key.
+    Compact,
+    /// Both: the last record of each key, no longer than the retention.
+    CompactAndDelete {
+        /// How long a record is kept after its timestamp.
+        retention: Duration,
+    },
+}
+
+/// Which records a reader sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Records of committed transactions only, up to the last stable offset. On the embedded log
+    /// every written record is committed; nothing else ever reaches it.
+    ReadCommitted,
+    /// Up to the high watermark.
+    ReadUncommitted,
+}
+
+/// Which end of a partition is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetQuery {
+    /// The first offset that can be read.
+    Earliest,
+    /// The offset after the last stable record (read-committed end).
+    LastStable,
+    /// The offset after the last record, open transactions included.
+    HighWatermark,
+}
+
+/// An input position with what must travel with it (Kafka's offset metadata).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedOffset {
+    /// The next offset to read.
+    pub next_offset: i64,
+    /// The task's clocks, encoded; at most 4,096 bytes.
+    pub metadata: String,
+}
+
+/// Who commits, captured when the transaction begins; the log fences who is no longer a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The consumer group, which is the application id.
+    pub group: Arc<str>,
+    /// The member, empty where there is no group membership.
+    pub member: Arc<str>,
+    /// The member's epoch (generation), -1 where there is none.
+    pub epoch: i32,
+}
+
+/// The state of one commit: everything that goes to the database in one atomic batch. `embedded`
+/// writes it inside its own batch; the others give it back with [`Committed`] and the committer
+/// writes it then. Refused whole if a lease is stale.
+#[derive(Default)]
+pub struct StateBatch {
+    /// Frozen overlays and positions.
+    pub parts: Vec<Box<dyn BatchPart + Send>>,
+    /// The leases of every store-partition in `parts`.
+    pub leases: Vec<Lease>,
+}
+
+impl std::fmt::Debug for StateBatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateBatch")
+            .field("parts", &self.parts.len())
+            .field("leases", &self.leases)
+            .finish()
+    }
+}
+
+/// One transaction's end.
+#[derive(Debug)]
+pub struct CommitRequest {
+    /// The next offset of each input partition, with metadata.
+    pub offsets: Vec<(TopicPartition, CommittedOffset)>,
+    /// Who commits.
+    pub identity: Identity,
+    /// The state that goes with it.
+    pub state: StateBatch,
+}
+
+/// A transaction is committed.
+#[derive(Debug)]
+pub struct Committed {
+    /// The state, if it is for the committer to write; `None` if the log wrote it.
+    pub state: Option<StateBatch>,
+}
+
+/// What a reader found.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// Batches in offset order, all at or after the reader's position.
+    pub batches: Vec<RecordBatch>,
+    /// The reader's position now: the next offset it will read. It may lie past the last record
+    /// of `batches` (aborted records, control records, compacted offsets).
+    pub position: i64,
+    /// There was nothing more to read when this was fetched.
+    pub at_end: bool,
+}
+
+/// Reads one partition for one task. Dropping it ends the assignment.
+pub trait PartitionReader: Send {
+    /// The partition.
+    fn partition(&self) -> &TopicPartition;
+    /// Takes what is there, at most about `max_bytes` (at least one batch if there is any). Never
+    /// blocks; when nothing was there, the reader's bell rings once something is.
+    ///
+    /// # Errors
+    /// `Fatal` when the position is no longer in the log (deleted by retention; the message names
+    /// both ends) or a batch is damaged; `Retry` for what passes.
+    fn take(&mut self, max_bytes: usize) -> LogResult<Fetched>;
+    /// Goes on at this offset.
+    fn seek(&mut self, offset: i64);
+}
+
+/// What a reader is for; logs that share clients decide by it which one serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Input of a running task.
+    Input,
+    /// Restoring a store from its changelog.
+    Restore,
+}
+
+/// A transactional producer. One per stream thread, with a stable transactional id.
+///
+/// - `send` takes records in order; order is kept per partition.
+/// - After a ticket that is `Abandoned`, or an error of class `Fenced` or `Fatal`, the producer is
+///   dropped; a new one with the same id is initialised, which ends whatever the old one left open.
+/// - Whether an abandoned commit happened is never inferred: committed offsets are read anew.
+pub trait TransactionalProducer: Send {
+    /// Fences every earlier producer of this transactional id and ends its open transaction.
+    fn initialise(&mut self) -> Ticket<LogResult<()>>;
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// `Fatal` if one is open or the producer is not initialised.
+    fn begin(&mut self) -> LogResult<()>;
+    /// Adds records for one partition to the open transaction.
+    ///
+    /// # Errors
+    /// `Retry`: the producer's queue is full, nothing was taken; call again after its bell rang.
+    /// `User`: the log refuses a record (too large), named in the error. `Abort`, `Fenced`,
+    /// `Fatal` as their classes say.
+    fn send(&mut self, to: &TopicPartition, records: &RecordBatch) -> LogResult<()>;
+    /// Delivers everything sent, commits offsets and state with it, ends the transaction.
+    fn commit(&mut self, request: CommitRequest) -> Ticket<LogResult<Committed>>;
+    /// Ends the open transaction; nothing sent in it is ever seen by a read-committed reader.
+    fn abort(&mut self) -> Ticket<LogResult<()>>;
+}
+
+/// A log: embedded, Kafka or simulated.
+pub trait Log: Send + Sync {
+    /// The kind of log, for messages: "embedded", "kafka", "sim".
+    fn kind(&self) -> &'static str;
+    /// The log writes the state inside its own commit, so that stores need no changelog.
+    fn holds_state(&self) -> bool;
+    /// The topics of these names that exist; missing ones are left out.
+    fn describe_topics(&self, names: Vec<Arc<str>>) -> Ticket<LogResult<Vec<TopicSpec>>>;
+    /// Creates topics that do not exist; existing ones are left as they are, whatever their shape.
+    fn create_topics(&self, topics: Vec<TopicSpec>) -> Ticket<LogResult<()>>;
+    /// Deletes the records before these offsets (repartition topics after a commit).
+    fn delete_records(&self, before: Vec<(TopicPartition, i64)>) -> Ticket<LogResult<()>>;
+    /// One end of each partition, in the order asked.
+    fn offsets(
+        &self,
+        partitions: Vec<TopicPartition>,
+        query: OffsetQuery,
+    ) -> Ticket<LogResult<Vec<i64>>>;
+    /// The committed offsets of a group, stable ones only (KIP-447 `require_stable`): the call
+    /// answers once no transaction on them is open. `None` where nothing was committed.
+    fn committed(
+        &self,
+        group: &str,
+        partitions: Vec<TopicPartition>,
+    ) -> Ticket<LogResult<Vec<Option<CommittedOffset>>>>;
+    /// Opens a reader at this offset. `bell` rings when records arrive after it found none.
+    ///
+    /// # Errors
+    /// `Fatal` for an unknown topic or partition.
+    fn reader(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+        isolation: Isolation,
+        purpose: Purpose,
+        bell: Bell,
+    ) -> LogResult<Box<dyn PartitionReader>>;
+    /// Opens a producer; it must be initialised before use. `bell` rings when a ticket of it is
+    /// answered or its queue has room again.
+    ///
+    /// # Errors
+    /// `Fatal` for a wrong configuration.
+    fn producer(
+        &self,
+        transactional_id: &str,
+        bell: Bell,
+    ) -> LogResult<Box<dyn TransactionalProducer>>;
+}

@@ -1,0 +1,1 @@
+//! The simulated log: in memory, with transactions, faults and a virtual clock.

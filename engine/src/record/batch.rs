@@ -1,0 +1,5 @@
+//! Placeholder: record batches.
+
+/// An encoded batch of records.
+#[derive(Debug, Clone)]
+pub struct RecordBatch {}

@@ -1,0 +1,5 @@
+//! Placeholder: headers.
+
+/// Headers of a record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {}
