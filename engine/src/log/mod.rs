@@ -173,6 +173,10 @@ pub struct CommitRequest {
 pub struct Committed {
     /// The state, if it is for the committer to write; `None` if the log wrote it.
     pub state: Option<StateBatch>,
+    /// Of each partition that got records in this transaction, the offset after the last of them:
+    /// from it follows how far a store's changelog has come. May be empty on a log that holds the
+    /// state, because its stores have no changelog.
+    pub ends: Vec<(TopicPartition, i64)>,
 }
 
 /// What a reader found.
