@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The agent platform's topologies, as library modules.
+//!
+//! Owns what happens to the platform's events. It must not know which log or which store runs
+//! underneath.
+
+pub mod analytics;
