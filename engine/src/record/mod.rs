@@ -6,11 +6,13 @@
 
 pub mod batch;
 pub mod headers;
+pub(crate) mod varint;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use headers::Headers;
+pub use batch::{BatchCursor, BatchError, RawRecord, RecordBatch, RecordBatchBuilder};
+pub use headers::{Header, Headers, HeadersError, RawHeaders};
 
 /// One partition of one topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
