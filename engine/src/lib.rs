@@ -8,4 +8,5 @@ pub mod error;
 pub mod log;
 pub mod membership;
 pub mod record;
+pub mod serde;
 pub mod time;
