@@ -4,9 +4,11 @@
 //! membership seams, queries and the test kit. Knows no domain event.
 
 pub mod actor;
+pub mod config;
 pub mod error;
 pub mod log;
 pub mod membership;
+pub mod metrics;
 pub mod record;
 pub mod serde;
 pub mod time;

@@ -1,0 +1,206 @@
+//! The environment, read once and in one place. Owns the variables' names and forms; knows nothing
+//! of what they are for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{ConfigError, HostConfig, KafkaConfig, Secret, StreamsConfig, all_well};
+
+/// The variables, one line each, for `--help`.
+pub const HELP: &str = "\
+KAFKA_BROKERS         bootstrap brokers, host:port separated by commas; unset runs embedded
+KAFKA_SSL             TLS is on when exactly 'true'
+KAFKA_SSL_CA, KAFKA_SSL_CERT, KAFKA_SSL_KEY   files of the authority, the certificate and its key
+KAFKA_USERNAME, KAFKA_PASSWORD                SASL is on when a user is named
+KAFKA_SASL_MECHANISM  PLAIN (default), SCRAM-SHA-256 or SCRAM-SHA-512
+KAFKA_PROPERTIES      further librdkafka properties, name=value separated by commas
+STATE_DIR             where state lives (headwater-state)
+APPLICATION_ID        the application id, in place of the topology's own
+COMMIT_INTERVAL_MS    how often a thread commits, in milliseconds (100)
+THREADS               stream threads of each application (1)
+MEMORY_LIMIT          all memory of caches, uncommitted state and queues, in bytes, or 256MiB, 1GiB
+HTTP_ADDR             where the HTTP server listens (127.0.0.1:8080); 'off' starts none
+HTTP_TOKEN            token that HTTP writers must show";
+
+/// What the environment says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// The process's settings.
+    pub host: HostConfig,
+    /// `APPLICATION_ID`.
+    pub application_id: Option<String>,
+    /// `COMMIT_INTERVAL_MS`.
+    pub commit_interval: Option<Duration>,
+    /// `THREADS`.
+    pub threads: Option<usize>,
+}
+
+impl Environment {
+    /// Reads the environment of this process.
+    ///
+    /// # Errors
+    /// All mistakes at once; nothing is guessed.
+    pub fn read() -> Result<Self, ConfigError> {
+        Self::parse(std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        }))
+    }
+
+    /// Reads these variables; others than those of [`HELP`] are left alone, empty ones count as
+    /// unset.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn parse(
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let variables = variables.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        let mut reader = Reader { variables, mistakes: Vec::new() };
+        let defaults = HostConfig::default();
+        let host = HostConfig {
+            state_dir: reader.text("STATE_DIR").map_or(defaults.state_dir, PathBuf::from),
+            kafka: reader.kafka(),
+            memory_limit: reader.memory().unwrap_or(defaults.memory_limit),
+            http: match reader.text("HTTP_ADDR").as_deref() {
+                None => defaults.http,
+                Some("off") => None,
+                Some(_) => reader.number::<SocketAddr>("HTTP_ADDR", "an address like 127.0.0.1:80"),
+            },
+            http_token: reader.text("HTTP_TOKEN").map(Secret::new),
+            insecure: false,
+            stop_timeout: defaults.stop_timeout,
+        };
+        let read = Self {
+            host,
+            application_id: reader.text("APPLICATION_ID"),
+            commit_interval: reader
+                .number("COMMIT_INTERVAL_MS", "a number of milliseconds")
+                .map(Duration::from_millis),
+            threads: reader.number("THREADS", "a number of threads"),
+        };
+        all_well(reader.mistakes).map(|()| read)
+    }
+
+    /// Puts what the environment says over an application's settings.
+    pub fn apply(&self, config: &mut StreamsConfig) {
+        if let Some(id) = &self.application_id {
+            config.application_id.clone_from(id);
+        }
+        config.commit_interval = self.commit_interval.unwrap_or(config.commit_interval);
+        config.threads = self.threads.unwrap_or(config.threads);
+    }
+}
+
+struct Reader {
+    variables: BTreeMap<String, String>,
+    mistakes: Vec<String>,
+}
+
+impl Reader {
+    fn text(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    fn number<T: FromStr>(&mut self, name: &str, form: &str) -> Option<T> {
+        let text = self.text(name)?;
+        let parsed = text.trim().parse().ok();
+        if parsed.is_none() {
+            self.mistakes.push(format!("{name}='{text}' is not {form}"));
+        }
+        parsed
+    }
+
+    fn memory(&mut self) -> Option<usize> {
+        let text = self.text("MEMORY_LIMIT")?;
+        let bytes = parse_bytes(&text);
+        if bytes.is_none() {
+            self.mistakes.push(format!("MEMORY_LIMIT='{text}' is not a size like 256MiB"));
+        }
+        bytes
+    }
+
+    fn kafka(&mut self) -> Option<KafkaConfig> {
+        let brokers = self.text("KAFKA_BROKERS")?;
+        let split = |list: &str| -> Vec<String> {
+            list.split(',').map(|item| item.trim().to_owned()).filter(|i| !i.is_empty()).collect()
+        };
+        let mut properties = Vec::new();
+        for pair in split(&self.text("KAFKA_PROPERTIES").unwrap_or_default()) {
+            match pair.split_once('=') {
+                Some((name, value)) => properties.push((name.to_owned(), value.to_owned())),
+                None => self.mistakes.push(format!("KAFKA_PROPERTIES: '{pair}' is not name=value")),
+            }
+        }
+        Some(KafkaConfig {
+            brokers: split(&brokers),
+            ssl: self.text("KAFKA_SSL").as_deref() == Some("true"),
+            ssl_ca: self.text("KAFKA_SSL_CA").map(PathBuf::from),
+            ssl_cert: self.text("KAFKA_SSL_CERT").map(PathBuf::from),
+            ssl_key: self.text("KAFKA_SSL_KEY").map(PathBuf::from),
+            username: self.text("KAFKA_USERNAME"),
+            password: self.text("KAFKA_PASSWORD").map(Secret::new),
+            sasl_mechanism: self.text("KAFKA_SASL_MECHANISM").map(|m| m.to_ascii_uppercase()),
+            properties,
+        })
+    }
+}
+
+/// `268435456`, `256MiB`, `1 GiB`.
+fn parse_bytes(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: usize = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(variables: &[(&str, &str)]) -> Result<Environment, ConfigError> {
+        Environment::parse(variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn without_brokers_the_host_is_embedded() {
+        let environment = parse(&[("STATE_DIR", "/data"), ("KAFKA_SSL", "true")]).expect("valid");
+        assert_eq!(environment.host.kafka, None);
+        assert_eq!(environment.host.state_dir, PathBuf::from("/data"));
+    }
+
+    #[test]
+    fn brokers_make_it_kafka_and_tls_is_on_only_when_exactly_true() {
+        let read =
+            |ssl| parse(&[("KAFKA_BROKERS", "a:1, b:2"), ("KAFKA_SSL", ssl)]).expect("valid");
+        let kafka = read("TRUE").host.kafka.expect("kafka");
+        assert_eq!(kafka.brokers, ["a:1", "b:2"]);
+        assert!(!kafka.ssl);
+        assert!(read("true").host.kafka.expect("kafka").ssl);
+    }
+
+    #[test]
+    fn sizes_have_units_and_wrong_ones_are_all_named() {
+        assert_eq!(parse(&[("MEMORY_LIMIT", "1 GiB")]).expect("valid").host.memory_limit, 1 << 30);
+        let error = parse(&[("MEMORY_LIMIT", "much"), ("THREADS", "-1"), ("HTTP_ADDR", "here")])
+            .expect_err("three mistakes");
+        assert_eq!(error.mistakes.len(), 3, "{error}");
+    }
+
+    #[test]
+    fn the_environment_overrides_the_application() {
+        let mut config = StreamsConfig::new("rollups");
+        parse(&[("COMMIT_INTERVAL_MS", "25"), ("THREADS", "4")]).expect("valid").apply(&mut config);
+        assert_eq!((config.commit_interval, config.threads), (Duration::from_millis(25), 4));
+        assert_eq!(config.application_id, "rollups");
+    }
+}
