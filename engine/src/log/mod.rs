@@ -20,7 +20,10 @@ pub mod sim;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater_state::{BatchPart, Lease};
+/// The state of one commit: everything that goes to the database in one atomic batch, refused whole
+/// if a lease is stale. `embedded` writes it inside its own batch; the others give it back with
+/// [`Committed`] and the committer writes it then.
+pub use headwater_state::commit::StateBatch;
 
 use crate::actor::{Bell, Ticket};
 use crate::error::{Classified, ErrorClass};
@@ -135,26 +138,6 @@ pub struct Identity {
     pub member: Arc<str>,
     /// The member's epoch (generation), -1 where there is none.
     pub epoch: i32,
-}
-
-/// The state of one commit: everything that goes to the database in one atomic batch. `embedded`
-/// writes it inside its own batch; the others give it back with [`Committed`] and the committer
-/// writes it then. Refused whole if a lease is stale.
-#[derive(Default)]
-pub struct StateBatch {
-    /// Frozen overlays and positions.
-    pub parts: Vec<Box<dyn BatchPart + Send>>,
-    /// The leases of every store-partition in `parts`.
-    pub leases: Vec<Lease>,
-}
-
-impl std::fmt::Debug for StateBatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StateBatch")
-            .field("parts", &self.parts.len())
-            .field("leases", &self.leases)
-            .finish()
-    }
 }
 
 /// One transaction's end.
