@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ struct Lines {
 pub struct Child {
     name: String,
     guard: std::process::Child,
+    /// Its end tells the guard that the test is gone. Held apart, for `wait` would close it early.
+    pipe: Option<ChildStdin>,
     pid: u32,
     log: Arc<Log>,
     read: usize,
@@ -91,7 +93,8 @@ impl Child {
         let log = Arc::new(Log::default());
         let filled = Arc::clone(&log);
         std::thread::spawn(move || filled.fill(output));
-        Self { name: name.to_owned(), guard, pid, log, read: 0 }
+        let pipe = guard.stdin.take();
+        Self { name: name.to_owned(), guard, pipe, pid, log, read: 0 }
     }
 
     /// The process id of the child itself.
@@ -269,7 +272,7 @@ mod tests {
         command.args(["-c", "echo up; exec sleep 60"]);
         let mut child = Child::start_with_scratch("shell", &command, Some(&scratch));
         child.wait_for_line(SOON, |line| line == "up");
-        drop(child.guard.stdin.take()); // What the end of the test process does.
+        drop(child.pipe.take()); // What the end of the test process does.
         assert_eq!(child.wait(SOON).code(), Some(128 + 9));
         let deadline = Instant::now() + SOON;
         while scratch.exists() {

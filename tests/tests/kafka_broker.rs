@@ -1,0 +1,90 @@
+//! The broker that the tests start is a real one: it creates topics only when asked, keeps what was
+//! committed over a kill -9, and hides what a transaction aborted. Nothing of the engine runs here.
+
+use std::time::{Duration, Instant};
+
+use headwater_tests::kafka_broker::KafkaBroker;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn transactional_producer(broker: &KafkaBroker, id: &str) -> BaseProducer {
+    let producer: BaseProducer = broker
+        .client()
+        .set("transactional.id", id)
+        .create()
+        .expect("a transactional producer can be made");
+    producer.init_transactions(SOON).expect("the coordinator answers");
+    producer
+}
+
+fn send(producer: &BaseProducer, topic: &str, key: &str, value: &str) {
+    let record = BaseRecord::to(topic).key(key).payload(value).partition(0);
+    producer.send(record).map_err(|(error, _)| error).expect("the queue takes a record");
+}
+
+/// The committed values of partition 0, up to the value `last`.
+fn read_committed(broker: &KafkaBroker, topic: &str, last: &str) -> Vec<String> {
+    let consumer: BaseConsumer = broker
+        .client()
+        .set("group.id", "reader")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .create()
+        .expect("a consumer can be made");
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition_offset(topic, 0, Offset::Beginning).expect("a valid offset");
+    consumer.assign(&partitions).expect("assigned by hand");
+    let deadline = Instant::now() + SOON;
+    let mut values = Vec::new();
+    while values.last().is_none_or(|value| value != last) {
+        assert!(Instant::now() < deadline, "only {values:?} could be read");
+        if let Some(message) = consumer.poll(Duration::from_millis(200)) {
+            let message = message.expect("the partition can be read");
+            let value = message.payload_view::<str>().expect("a value").expect("text");
+            values.push(value.to_owned());
+        }
+    }
+    values
+}
+
+#[test]
+fn committed_records_survive_a_kill_and_aborted_ones_stay_hidden() {
+    let Some(broker) = KafkaBroker::start(&[]) else { return };
+    broker.create_topic("smoke", 1, &[]);
+    let producer = transactional_producer(&broker, "smoke-writer");
+    producer.begin_transaction().expect("begun");
+    send(&producer, "smoke", "k", "aborted");
+    producer.flush(SOON).expect("delivered");
+    producer.abort_transaction(SOON).expect("aborted");
+    producer.begin_transaction().expect("begun");
+    send(&producer, "smoke", "k", "committed");
+    producer.commit_transaction(SOON).expect("committed");
+    assert_eq!(read_committed(&broker, "smoke", "committed"), ["committed"]);
+
+    broker.kill();
+    broker.restart();
+    assert_eq!(read_committed(&broker, "smoke", "committed"), ["committed"]);
+    broker.stop();
+}
+
+#[test]
+fn a_topic_exists_only_when_it_was_created() {
+    let Some(broker) = KafkaBroker::shared() else { return };
+    broker.create_topic("created", 3, &[("cleanup.policy", "compact")]);
+    let consumer: BaseConsumer = broker
+        .client()
+        .set("group.id", "looker")
+        .set("allow.auto.create.topics", "true")
+        .create()
+        .expect("a consumer can be made");
+    let partitions = |topic: &str| {
+        let metadata = consumer.fetch_metadata(Some(topic), SOON).expect("metadata");
+        metadata.topics().first().map_or(0, |topic| topic.partitions().len())
+    };
+    assert_eq!(partitions("created"), 3);
+    assert_eq!(partitions("never-created"), 0);
+}
