@@ -181,7 +181,9 @@ impl Child {
     }
 
     fn reap(&mut self) -> ExitStatus {
-        self.guard.wait().expect("the guard can be waited for")
+        let status = self.guard.wait().expect("the guard can be waited for");
+        self.pipe = None;
+        status
     }
 }
 
