@@ -10,5 +10,6 @@ pub mod log;
 pub mod membership;
 pub mod metrics;
 pub mod record;
+pub mod runtime;
 pub mod serde;
 pub mod time;

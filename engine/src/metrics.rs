@@ -20,9 +20,22 @@ pub struct Metrics {
 
 #[derive(Debug)]
 struct Families {
-    client_state: IntGaugeVec,
+    client: ClientFamilies,
+    thread: ThreadFamilies,
+    task: TaskFamilies,
+    restore: RestoreFamilies,
+    http_requests_total: IntCounterVec,
+}
+
+#[derive(Debug)]
+struct ClientFamilies {
+    state: IntGaugeVec,
     alive_threads: IntGaugeVec,
     failed_threads: IntCounterVec,
+}
+
+#[derive(Debug)]
+struct ThreadFamilies {
     process_total: IntCounterVec,
     poll_total: IntCounterVec,
     commit_total: IntCounterVec,
@@ -32,16 +45,23 @@ struct Families {
     rewind_total: IntCounterVec,
     process_latency: HistogramVec,
     commit_latency: HistogramVec,
-    commit_records: IntCounterVec,
+    sent_batches_total: IntCounterVec,
     uncommitted_bytes: IntGaugeVec,
-    task_process_total: IntCounterVec,
-    task_dropped_records_total: IntCounterVec,
-    task_record_lateness: HistogramVec,
-    task_dead_letters_total: IntCounterVec,
-    restore_records_total: IntCounterVec,
-    restore_remaining_records: IntGaugeVec,
-    restore_total: IntCounterVec,
-    http_requests_total: IntCounterVec,
+}
+
+#[derive(Debug)]
+struct TaskFamilies {
+    process_total: IntCounterVec,
+    dropped_records_total: IntCounterVec,
+    record_lateness: HistogramVec,
+    dead_letters_total: IntCounterVec,
+}
+
+#[derive(Debug)]
+struct RestoreFamilies {
+    restores_total: IntCounterVec,
+    records_total: IntCounterVec,
+    remaining_records: IntGaugeVec,
 }
 
 const APP: &[&str] = &["application"];
@@ -55,100 +75,117 @@ fn latency_buckets() -> Vec<f64> {
     (0..20).map(|power| 0.000_05 * f64::from(1_u32 << power)).collect()
 }
 
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    family: prometheus::Result<C>,
-) -> C {
-    let family = family.expect("names and labels are constants and well-formed");
-    registry.register(Box::new(family.clone())).expect("each name is registered once, here");
-    family
+/// Registers families; each name once.
+struct Registrar<'r>(&'r Registry);
+
+impl Registrar<'_> {
+    fn add<C: Collector + Clone + 'static>(&self, family: prometheus::Result<C>) -> C {
+        let family = family.expect("names and labels are constants and well-formed");
+        self.0.register(Box::new(family.clone())).expect("each name is registered once, here");
+        family
+    }
+
+    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn latency(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let opts = HistogramOpts::new(name, help).buckets(latency_buckets());
+        self.add(HistogramVec::new(opts, labels))
+    }
+
+    fn client(&self) -> ClientFamilies {
+        let states =
+            "0 created, 1 rebalancing, 2 running, 3 pending shutdown, 4 not running, 5 error";
+        let failed = "stream threads that failed";
+        ClientFamilies {
+            state: self.gauge("stream_state", states, APP),
+            alive_threads: self.gauge(
+                "stream_alive_stream_threads",
+                "stream threads that run",
+                APP,
+            ),
+            failed_threads: self.counter("stream_failed_stream_threads", failed, APP),
+        }
+    }
+
+    fn thread(&self) -> ThreadFamilies {
+        let counter =
+            |name: &str, help| self.counter(&format!("stream_thread_{name}"), help, THREAD);
+        let latency =
+            |name: &str, help| self.latency(&format!("stream_thread_{name}"), help, THREAD);
+        ThreadFamilies {
+            process_total: counter("process_total", "records processed"),
+            poll_total: counter("poll_total", "fetches that found records"),
+            commit_total: counter("commit_total", "transactions committed"),
+            punctuate_total: counter("punctuate_total", "punctuations run"),
+            task_created_total: counter("task_created_total", "tasks begun"),
+            task_closed_total: counter("task_closed_total", "tasks closed"),
+            rewind_total: counter("rewind_total", "transactions lost, their tasks rewound"),
+            process_latency: latency(
+                "process_latency_seconds",
+                "from a record's entry into its queue to the end of its operators, waits included",
+            ),
+            commit_latency: latency(
+                "commit_latency_seconds",
+                "from the decision to commit until the state is written",
+            ),
+            sent_batches_total: counter("sent_batches_total", "output and changelog batches sent"),
+            uncommitted_bytes: self.gauge(
+                "stream_thread_uncommitted_bytes",
+                "uncommitted state and outputs in memory",
+                THREAD,
+            ),
+        }
+    }
+
+    fn task(&self) -> TaskFamilies {
+        let lateness = HistogramOpts::new(
+            "stream_task_record_lateness_milliseconds",
+            "how far records lag behind their task's stream time",
+        )
+        .buckets(vec![0.0, 10.0, 100.0, 1e3, 1e4, 6e4, 3.6e5, 3.6e6, 8.64e7]);
+        let counter =
+            |name: &str, help, labels| self.counter(&format!("stream_task_{name}"), help, labels);
+        TaskFamilies {
+            process_total: counter("process_total", "records processed", TASK),
+            dropped_records_total: counter("dropped_records_total", "records dropped", REASON),
+            record_lateness: self.add(HistogramVec::new(lateness, TASK)),
+            dead_letters_total: counter("dead_letters_total", "records dead-lettered", REASON),
+        }
+    }
+
+    fn restore(&self) -> RestoreFamilies {
+        let counter = |name: &str, help| self.counter(&format!("stream_state_{name}"), help, STORE);
+        RestoreFamilies {
+            restores_total: counter("restore_total", "restores begun"),
+            records_total: counter("restore_records_total", "changelog records restored"),
+            remaining_records: self.gauge(
+                "stream_state_restore_remaining_records",
+                "offsets between the restored position and its target",
+                STORE,
+            ),
+        }
+    }
 }
 
 impl Metrics {
     /// An empty registry with every family.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let r = &registry;
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            register(r, IntCounterVec::new(Opts::new(name, help), labels))
-        };
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            register(r, IntGaugeVec::new(Opts::new(name, help), labels))
-        };
-        let histogram = |name: &str, help: &str, labels: &[&str]| {
-            let opts = HistogramOpts::new(name, help).buckets(latency_buckets());
-            register(r, HistogramVec::new(opts, labels))
-        };
-        let lateness = HistogramOpts::new(
-            "stream_task_record_lateness_milliseconds",
-            "how far records lag behind their task's stream time",
-        )
-        .buckets(vec![0.0, 10.0, 100.0, 1e3, 1e4, 6e4, 3.6e5, 3.6e6, 8.64e7]);
+        let registrar = Registrar(&registry);
         let families = Families {
-            client_state: gauge(
-                "stream_state",
-                "0 created, 1 rebalancing, 2 running, 3 pending shutdown, 4 not running, 5 error",
-                APP,
-            ),
-            alive_threads: gauge("stream_alive_stream_threads", "stream threads that run", APP),
-            failed_threads: counter("stream_failed_stream_threads", "threads that failed", APP),
-            process_total: counter("stream_thread_process_total", "records processed", THREAD),
-            poll_total: counter("stream_thread_poll_total", "fetches that found records", THREAD),
-            commit_total: counter("stream_thread_commit_total", "transactions committed", THREAD),
-            punctuate_total: counter("stream_thread_punctuate_total", "punctuations run", THREAD),
-            task_created_total: counter("stream_thread_task_created_total", "tasks begun", THREAD),
-            task_closed_total: counter("stream_thread_task_closed_total", "tasks closed", THREAD),
-            rewind_total: counter(
-                "stream_thread_rewind_total",
-                "transactions lost, their tasks rewound",
-                THREAD,
-            ),
-            process_latency: histogram(
-                "stream_thread_process_latency_seconds",
-                "from a record's entry into its queue to the end of its operators, waits included",
-                THREAD,
-            ),
-            commit_latency: histogram(
-                "stream_thread_commit_latency_seconds",
-                "from the decision to commit until the state is written",
-                THREAD,
-            ),
-            commit_records: counter(
-                "stream_thread_commit_records_total",
-                "output and changelog batches sent",
-                THREAD,
-            ),
-            uncommitted_bytes: gauge(
-                "stream_thread_uncommitted_bytes",
-                "uncommitted state and outputs in memory",
-                THREAD,
-            ),
-            task_process_total: counter("stream_task_process_total", "records processed", TASK),
-            task_dropped_records_total: counter(
-                "stream_task_dropped_records_total",
-                "records dropped, by reason",
-                REASON,
-            ),
-            task_record_lateness: register(r, HistogramVec::new(lateness, TASK)),
-            task_dead_letters_total: counter(
-                "stream_task_dead_letters_total",
-                "records put on a dead letter topic, by reason",
-                REASON,
-            ),
-            restore_records_total: counter(
-                "stream_state_restore_records_total",
-                "changelog records restored",
-                STORE,
-            ),
-            restore_remaining_records: gauge(
-                "stream_state_restore_remaining_records",
-                "offsets between the restored position and its target",
-                STORE,
-            ),
-            restore_total: counter("stream_state_restore_total", "restores begun", STORE),
-            http_requests_total: counter(
+            client: registrar.client(),
+            thread: registrar.thread(),
+            task: registrar.task(),
+            restore: registrar.restore(),
+            http_requests_total: registrar.counter(
                 "http_requests_total",
-                "HTTP requests by route and status",
+                "HTTP requests",
                 &["route", "status"],
             ),
         };
@@ -165,10 +202,10 @@ impl Metrics {
 
     /// The metrics of one application.
     pub fn application(&self, application: &str) -> ApplicationMetrics {
-        let f = &self.families;
+        let f = &self.families.client;
         let l = &[application];
         ApplicationMetrics {
-            state: f.client_state.with_label_values(l),
+            state: f.state.with_label_values(l),
             alive_threads: f.alive_threads.with_label_values(l),
             failed_threads: f.failed_threads.with_label_values(l),
         }
@@ -176,7 +213,7 @@ impl Metrics {
 
     /// The metrics of one stream thread.
     pub fn thread(&self, application: &str, thread: &str) -> ThreadMetrics {
-        let f = &self.families;
+        let f = &self.families.thread;
         let l = &[application, thread];
         ThreadMetrics {
             process_total: f.process_total.with_label_values(l),
@@ -188,19 +225,19 @@ impl Metrics {
             rewind_total: f.rewind_total.with_label_values(l),
             process_latency: f.process_latency.with_label_values(l),
             commit_latency: f.commit_latency.with_label_values(l),
-            commit_batches: f.commit_records.with_label_values(l),
+            sent_batches: f.sent_batches_total.with_label_values(l),
             uncommitted_bytes: f.uncommitted_bytes.with_label_values(l),
         }
     }
 
     /// The metrics of one task.
     pub fn task(&self, application: &str, task: &str) -> TaskMetrics {
-        let f = &self.families;
+        let f = &self.families.task;
         TaskMetrics {
-            process_total: f.task_process_total.with_label_values(&[application, task]),
-            record_lateness: f.task_record_lateness.with_label_values(&[application, task]),
-            dropped: f.task_dropped_records_total.clone(),
-            dead_letters: f.task_dead_letters_total.clone(),
+            process_total: f.process_total.with_label_values(&[application, task]),
+            record_lateness: f.record_lateness.with_label_values(&[application, task]),
+            dropped: f.dropped_records_total.clone(),
+            dead_letters: f.dead_letters_total.clone(),
             application: application.into(),
             task: task.into(),
         }
@@ -208,12 +245,12 @@ impl Metrics {
 
     /// The metrics of the restore of one store of one task.
     pub fn restore(&self, application: &str, task: &str, store: &str) -> RestoreMetrics {
-        let f = &self.families;
+        let f = &self.families.restore;
         let l = &[application, task, store];
         RestoreMetrics {
-            restores: f.restore_total.with_label_values(l),
-            records: f.restore_records_total.with_label_values(l),
-            remaining: f.restore_remaining_records.with_label_values(l),
+            restores: f.restores_total.with_label_values(l),
+            records: f.records_total.with_label_values(l),
+            remaining: f.remaining_records.with_label_values(l),
         }
     }
 
@@ -263,7 +300,7 @@ pub struct ThreadMetrics {
     /// Seconds from the decision to commit until the state is written.
     pub commit_latency: Histogram,
     /// Batches sent to the log.
-    pub commit_batches: IntCounter,
+    pub sent_batches: IntCounter,
     /// Bytes of uncommitted state and outputs.
     pub uncommitted_bytes: IntGauge,
 }

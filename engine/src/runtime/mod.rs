@@ -1,0 +1,17 @@
+//! The runtime: actors that bring log, tasks, state and membership together. Owns who runs what and
+//! when; knows no operator and no record's meaning.
+//!
+//! ```text
+//!  Host ── any number of ──> Streams ── one per thread ──> StreamThread ── owns ──> Committer
+//!   │                           │ │                             │  ^                   │
+//!   │ state, log, memory        │ └── Membership (polled)       │  └─ restored ── Restorer
+//!   └ HTTP reads views          └──── assign, revoke ──────────>┘                     │
+//!                                                 StateWriter <── committed state ────┘
+//! ```
+//!
+//! Everything here is an [`Actor`](crate::actor::Actor): the host gives each a thread, the simulator
+//! steps them all on one.
+
+mod backoff;
+pub mod committer;
+pub mod writer;
