@@ -2,11 +2,11 @@
 //! Kafka client reads what we write.
 //!
 //! **Order of integer keys.** Kafka writes signed integers as two's complement, big-endian, and so
-//! do [`i64`] and [`i32`]: by bytes, -1 lies behind every positive number. Scans of a whole store
-//! go by bytes, as in Kafka Streams. A *range* read goes by value: the range is cut at zero by
+//! do [`i64()`] and [`i32()`]: by bytes, -1 lies behind every positive number. Scans of a whole
+//! store go by bytes, as in Kafka Streams. A *range* read goes by value: the range is cut at zero by
 //! [`Serde::key_ranges`] and its negative part is read first. (Kafka Streams answers a range from
-//! -5 to 5 with nothing and a warning.) [`u64`] has one order only, that of its values. [`f64`] has
-//! no useful order: negative numbers lie behind the positive ones and backwards.
+//! -5 to 5 with nothing and a warning.) [`u64()`] has one order only, that of its values. [`f64()`]
+//! has no useful order: negative numbers lie behind the positive ones and backwards.
 
 use std::marker::PhantomData;
 
