@@ -1,9 +1,10 @@
 //! Serdes: how keys and values become bytes and come back. Owns the trait, the shared handle that
-//! nodes hold, the built-in serdes and their errors.
-//! Must not know topics, stores or processors.
+//! nodes hold, the built-in serdes and their errors; `kafka_streams` owns the byte formats that
+//! Kafka Streams puts around keys and values. Must not know topics, stores or processors.
 
 mod error;
 mod json;
+pub mod kafka_streams;
 mod optional;
 mod primitives;
 pub mod serdes;
@@ -106,6 +107,12 @@ pub trait Serde<T>: Send + Sync + 'static {
         };
         let range = KeyRange { from: bytes(from)?, to: bytes(to)? };
         Ok(if range.is_empty() { Vec::new() } else { vec![range] })
+    }
+
+    /// The part of a key's bytes that chooses its partition: all of them, but a windowed key without
+    /// its window.
+    fn partition_key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes
     }
 
     /// The shared handle that nodes hold.

@@ -95,6 +95,10 @@ impl<T: 'static> Serde<T> for SharedSerde<T> {
         self.0.key_ranges(from, to)
     }
 
+    fn partition_key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        self.0.partition_key(bytes)
+    }
+
     fn shared(self) -> SharedSerde<T> {
         self
     }
