@@ -9,15 +9,18 @@
 //! - window: a [`WindowStoreKey`] and the plain value; the timestamp as above.
 //! - session: a [`SessionKey`] and the plain value.
 
+mod buffer_value;
 mod change;
 mod offset_metadata;
 mod partitioner;
+mod reader;
 #[cfg(test)]
 mod tests;
 mod value_and_timestamp;
 mod window_keys;
 mod windowed;
 
+pub use buffer_value::{BUFFER_VERSION_HEADER, BufferValue};
 pub use change::{ChangeBytes, decode_change, encode_change};
 pub use offset_metadata::OffsetMetadata;
 pub use partitioner::{murmur2, partition_for};

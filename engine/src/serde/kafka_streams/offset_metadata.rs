@@ -15,9 +15,11 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::reader::{Reader, length};
 use crate::serde::SerdeError;
 use crate::time::NO_TIMESTAMP;
 
+const FORMAT: &str = "offset metadata";
 const VERSION: u8 = 2;
 
 /// The metadata of one partition's committed offset.
@@ -62,62 +64,24 @@ impl OffsetMetadata {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let bytes = STANDARD.decode(text).map_err(|_| malformed(0, "not base64"))?;
-        let mut reader = Reader { bytes: &bytes, at: 0 };
+        let bytes = STANDARD.decode(text).map_err(|_| SerdeError::Malformed {
+            format: FORMAT,
+            position: 0,
+            problem: "not base64",
+        })?;
+        let mut reader = Reader::new(FORMAT, &bytes);
         let version = u8::from_be_bytes(reader.array()?);
         if !(1..=VERSION).contains(&version) {
-            return Err(malformed(0, "a version this build does not read"));
+            return Err(reader.malformed("a version this build does not read"));
         }
         let partition_time = i64::from_be_bytes(reader.array()?);
         let mut processors = BTreeMap::new();
-        if version == VERSION && reader.at < bytes.len() {
-            for _ in 0..reader.length()? {
-                let name = reader.name()?;
+        if version == VERSION && !reader.is_at_end() {
+            for _ in 0..i32::from_be_bytes(reader.array()?) {
+                let name = reader.text()?.to_owned();
                 processors.insert(name, i64::from_be_bytes(reader.array()?));
             }
         }
         Ok(Self { partition_time, processors })
-    }
-}
-
-fn length(what: &'static str, len: usize) -> Result<[u8; 4], SerdeError> {
-    let limit = usize::try_from(i32::MAX).expect("positive");
-    let error = SerdeError::Limit { what, found: len, limit };
-    i32::try_from(len).map(i32::to_be_bytes).map_err(|_| error)
-}
-
-fn malformed(position: usize, problem: &'static str) -> SerdeError {
-    SerdeError::Malformed { format: "offset metadata", position, problem }
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn slice(&mut self, len: usize) -> Result<&'a [u8], SerdeError> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let slice = rest.get(..len).ok_or(malformed(self.at, "too short"))?;
-        self.at += len;
-        Ok(slice)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], SerdeError> {
-        let slice = self.slice(N)?;
-        Ok(slice.try_into().expect("a slice of N bytes was asked for"))
-    }
-
-    fn length(&mut self) -> Result<usize, SerdeError> {
-        let position = self.at;
-        let length = i32::from_be_bytes(self.array()?);
-        usize::try_from(length).map_err(|_| malformed(position, "a negative length"))
-    }
-
-    fn name(&mut self) -> Result<String, SerdeError> {
-        let len = self.length()?;
-        let position = self.at;
-        let name = std::str::from_utf8(self.slice(len)?);
-        name.map(str::to_owned).map_err(|_| malformed(position, "a name that is not UTF-8"))
     }
 }

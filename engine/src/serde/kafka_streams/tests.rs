@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::*;
-use crate::record::{Window, Windowed};
+use crate::record::{Headers, Window, Windowed};
 use crate::serde::{Serde, SharedSerde, serdes};
 
 const CAPTURES: &str = include_str!("../../../../tests/jvm/captures/kafka-streams-4.3.1.json");
@@ -215,6 +215,32 @@ fn a_tables_repartition_topic_holds_changes() {
 }
 
 #[test]
+fn a_suppress_buffers_changelog_holds_buffer_values() {
+    let rows = captured_topic("app-closing-store-changelog");
+    let mut values = 0;
+    for bytes in rows.iter().filter_map(|row| row.value.as_ref()) {
+        let value = BufferValue::decode(&bytes.0).expect("a buffer value");
+        assert_eq!(bytes_of(|into| value.encode(into).expect("small")), bytes.0);
+        values += 1;
+    }
+    assert_eq!(values, 4);
+    let third = BufferValue::decode(&rows[2].value.as_ref().expect("not null").0);
+    let [zero, one, two] = [0_i64, 1, 2].map(i64::to_be_bytes);
+    let expected = BufferValue {
+        timestamp: 50_000,
+        offset: 2,
+        topic: "in",
+        partition: 0,
+        headers: Headers::new(),
+        prior: Some(&zero),
+        old: Some(&one),
+        new: Some(&two),
+        buffer_time: 60_000,
+    };
+    assert_eq!(third, Ok(expected));
+}
+
+#[test]
 fn the_older_flags_of_a_change_are_read() {
     let decoded = |bytes| decode_change(bytes).expect("a change");
     let change = |old, new, is_latest| ChangeBytes { old, new, is_latest };
@@ -299,6 +325,7 @@ proptest! {
         drop(decode_change(&bytes));
         drop(WindowStoreKey::decode(&bytes));
         drop(SessionKey::decode(&bytes));
+        drop(BufferValue::decode(&bytes));
         drop(decode_value_and_timestamp(&bytes));
         drop(OffsetMetadata::decode(&text));
         let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &bytes);
