@@ -17,7 +17,7 @@ as_root() {
     elif command -v sudo >/dev/null; then
         sudo "$@"
     else
-        die "root or sudo is needed for: $*"
+        die "that needs root, and there is no sudo here: run this command as root once"
     fi
 }
 
