@@ -17,6 +17,9 @@ use crate::database::Database;
 use crate::database::memory::MemoryDisk;
 use crate::error::{Mode, Result, StateError};
 
+#[cfg(feature = "rocksdb")]
+mod files;
+
 /// The newest directory format this version reads, and the one it writes.
 pub const FORMAT: u32 = 1;
 /// The database of embedded mode.
@@ -30,7 +33,7 @@ pub enum Storage {
     /// On a disk in memory, for tests and the simulator.
     Memory(MemoryDisk),
     /// In files under a path.
-    #[cfg(any())]
+    #[cfg(feature = "rocksdb")]
     Files {
         /// The directory; created when it is not there.
         path: PathBuf,
@@ -43,7 +46,7 @@ impl Storage {
     fn path(&self) -> PathBuf {
         match self {
             Self::Memory(_) => PathBuf::from("memory"),
-            #[cfg(any())]
+            #[cfg(feature = "rocksdb")]
             Self::Files { path, .. } => path.clone(),
         }
     }
@@ -85,7 +88,7 @@ pub struct StateDirectory {
 #[derive(Debug)]
 enum Lock {
     Memory(MemoryDisk),
-    #[cfg(any())]
+    #[cfg(feature = "rocksdb")]
     File {
         _file: std::fs::File,
     },
@@ -95,7 +98,7 @@ impl Drop for Lock {
     fn drop(&mut self) {
         match self {
             Self::Memory(disk) => disk.unlock(),
-            #[cfg(any())]
+            #[cfg(feature = "rocksdb")]
             Self::File { .. } => {}
         }
     }
@@ -164,7 +167,7 @@ impl StateDirectory {
     fn read_identity(&self) -> Result<Option<IdentityFile>> {
         let bytes = match &self.storage {
             Storage::Memory(disk) => disk.identity(),
-            #[cfg(any())]
+            #[cfg(feature = "rocksdb")]
             Storage::Files { path, .. } => files::read_identity(path)?,
         };
         let Some(bytes) = bytes else { return Ok(None) };
@@ -195,7 +198,7 @@ impl StateDirectory {
                 disk.set_identity(bytes);
                 Ok(())
             }
-            #[cfg(any())]
+            #[cfg(feature = "rocksdb")]
             Storage::Files { path, .. } => files::write_identity(path, &bytes),
         }
     }
@@ -253,7 +256,7 @@ impl StateDirectory {
         let to = format!("{application}/{aside}");
         match &self.storage {
             Storage::Memory(disk) => disk.rename(&from, &to)?,
-            #[cfg(any())]
+            #[cfg(feature = "rocksdb")]
             Storage::Files { path, .. } => files::rename(path, &from, &to)?,
         }
         Ok(to)
@@ -273,7 +276,7 @@ impl StateDirectory {
                 disk.remove(&name);
                 Ok(())
             }
-            #[cfg(any())]
+            #[cfg(feature = "rocksdb")]
             Storage::Files { path, .. } => files::remove(path, &name),
         }
     }
@@ -297,7 +300,7 @@ impl StateDirectory {
                     .map(str::to_owned)
                     .collect())
             }
-            #[cfg(any())]
+            #[cfg(feature = "rocksdb")]
             Storage::Files { path, .. } => files::directories(&path.join(application)),
         }
     }
@@ -305,7 +308,7 @@ impl StateDirectory {
     fn open_database(&self, name: &str) -> Result<Arc<dyn Database>> {
         match &self.storage {
             Storage::Memory(disk) => Ok(disk.open(name)?),
-            #[cfg(any())]
+            #[cfg(feature = "rocksdb")]
             Storage::Files { path, memory } => {
                 Ok(crate::database::rocks::RocksDatabase::open(&path.join(name), memory)?)
             }
@@ -320,7 +323,7 @@ fn lock(storage: &Storage) -> Result<Lock> {
             path: storage.path(),
             holder: "another host of this process".into(),
         }),
-        #[cfg(any())]
+        #[cfg(feature = "rocksdb")]
         Storage::Files { path, .. } => Ok(Lock::File { _file: files::lock(path)? }),
     }
 }

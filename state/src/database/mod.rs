@@ -20,6 +20,8 @@ use bytes::Bytes;
 use crate::error::Result;
 
 pub mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
 
 /// A named, separately tuned set of rows in a database. Cheap to clone; valid for the database that
 /// gave it.

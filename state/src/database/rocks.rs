@@ -1,0 +1,416 @@
+//! The durable storage engine: one RocksDB per database, on memory shared by all of the process.
+//!
+//! Owns how RocksDB is used: the write-ahead log is always on and recovers to a point in time, its
+//! total size is bounded, families are tuned by kind, and block cache and memtables of every
+//! database come from one [`SharedMemory`]. Turns RocksDB's messages into [`StateError`]s that say
+//! what to do. Must not know what rows mean.
+//!
+//! On disk a family's name carries its kind (`s:`, `l:`, `m:`), so that reopening tunes it alike.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+use rocksdb::{
+    BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded, ReadOptions,
+    SnapshotWithThreadMode, WriteBatch, WriteBufferManager, properties,
+};
+use self_cell::self_cell;
+
+use super::{
+    BatchPart, BatchSink, Cursor, Database, Direction, Family, FamilyKind, Reader, ScanRange, Usage,
+};
+use crate::error::{Result, StateError};
+
+mod cursor;
+mod errors;
+mod tuning;
+
+use cursor::{RocksCursor, read_options};
+use errors::Place;
+
+type Db = DBWithThreadMode<MultiThreaded>;
+type Handle<'d> = Arc<BoundColumnFamily<'d>>;
+
+/// How much memory the storage engine may use, all databases of the process together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryBudget {
+    /// For blocks read from disk, in bytes.
+    pub block_cache_bytes: usize,
+    /// For writes not yet in table files, in bytes.
+    pub memtable_bytes: usize,
+}
+
+/// The memory all databases of a process share. Clones share it too.
+#[derive(Clone)]
+pub struct SharedMemory {
+    budget: MemoryBudget,
+    cache: Cache,
+    write_buffers: WriteBufferManager,
+}
+
+impl SharedMemory {
+    /// Sets the memory aside.
+    pub fn new(budget: MemoryBudget) -> Self {
+        Self {
+            budget,
+            cache: Cache::new_lru_cache(budget.block_cache_bytes),
+            // No stall: over the limit a memtable is flushed, and the writer goes on.
+            write_buffers: WriteBufferManager::new_write_buffer_manager(
+                budget.memtable_bytes,
+                false,
+            ),
+        }
+    }
+
+    /// What was asked for.
+    pub fn budget(&self) -> MemoryBudget {
+        self.budget
+    }
+
+    /// Bytes in use in the block cache and in memtables.
+    pub fn used(&self) -> (usize, usize) {
+        (self.cache.get_usage(), self.write_buffers.get_usage())
+    }
+}
+
+impl fmt::Debug for SharedMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedMemory").field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+/// An open database. Dropping the last handle and the last view closes it.
+pub struct RocksDatabase {
+    inner: Arc<Inner>,
+    memory: SharedMemory,
+}
+
+struct Inner {
+    db: Db,
+    path: PathBuf,
+    families: RwLock<BTreeMap<String, (Family, FamilyKind)>>,
+    next_family: AtomicU32,
+}
+
+impl fmt::Debug for RocksDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RocksDatabase({})", self.inner.path.display())
+    }
+}
+
+impl RocksDatabase {
+    /// Opens a database, creating it and the directories above it when they are not there.
+    ///
+    /// # Errors
+    /// `Corruption` names the damaged file; `Locked` while another handle or process has it open;
+    /// `Full` or `Io`.
+    pub fn open(path: &Path, memory: &SharedMemory) -> Result<Arc<Self>> {
+        let opening = || format!("opening database {}", path.display());
+        std::fs::create_dir_all(path).map_err(|error| StateError::io(opening(), &error))?;
+        let place = Place::database(path);
+        let options = tuning::database_options(memory);
+        let existing = if path.join("CURRENT").exists() {
+            Db::list_cf(&options, path).map_err(|error| place.error(error, "listing families"))?
+        } else {
+            Vec::new()
+        };
+        let mut families = BTreeMap::new();
+        let mut descriptors = Vec::new();
+        for disk_name in existing {
+            let Some((kind, name)) = tuning::parse_name(&disk_name) else {
+                let options = tuning::family_options(FamilyKind::Meta, memory);
+                descriptors.push(ColumnFamilyDescriptor::new(disk_name, options));
+                continue;
+            };
+            let id = u32::try_from(families.len()).expect("families are few");
+            families.insert(name.to_owned(), (Family::new(name, id), kind));
+            let options = tuning::family_options(kind, memory);
+            descriptors.push(ColumnFamilyDescriptor::new(disk_name, options));
+        }
+        let db = Db::open_cf_descriptors(&options, path, descriptors)
+            .map_err(|error| place.error(error, "opening it"))?;
+        let next_family = u32::try_from(families.len()).expect("families are few");
+        Ok(Arc::new(Self {
+            inner: Arc::new(Inner {
+                db,
+                path: path.to_owned(),
+                families: RwLock::new(families),
+                next_family: AtomicU32::new(next_family),
+            }),
+            memory: memory.clone(),
+        }))
+    }
+
+    /// The directory it lives in.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Moves everything in memory into table files, so that the next start replays no log.
+    ///
+    /// # Errors
+    /// `Full` or `Io`.
+    pub fn flush(&self) -> Result<()> {
+        let names: Vec<String> = self.inner.disk_names();
+        for name in names {
+            if let Some(handle) = self.inner.db.cf_handle(&name) {
+                let flushed = self.inner.db.flush_cf(&handle);
+                flushed.map_err(|error| self.inner.place().error(error, "flushing"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn place(&self) -> Place<'_> {
+        Place::database(&self.path)
+    }
+
+    fn disk_names(&self) -> Vec<String> {
+        let families = self.families.read().expect("no panic happens under the lock");
+        families.values().map(|(family, kind)| tuning::disk_name(family.name(), *kind)).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<Family> {
+        let families = self.families.read().expect("no panic happens under the lock");
+        families.get(name).map(|(family, _)| family.clone())
+    }
+
+    fn handle(&self, family: &Family) -> Result<Handle<'_>> {
+        let families = self.families.read().expect("no panic happens under the lock");
+        let known = families.get(family.name()).filter(|(known, _)| known.id() == family.id());
+        known
+            .and_then(|(_, kind)| self.db.cf_handle(&tuning::disk_name(family.name(), *kind)))
+            .ok_or_else(|| StateError::NoFamily {
+                family: family.name().to_owned(),
+                database: self.path.display().to_string(),
+            })
+    }
+
+    fn property(&self, family: &str, name: &properties::PropName) -> u64 {
+        let handle = self.db.cf_handle(family);
+        let value = handle.and_then(|cf| self.db.property_int_value_cf(&cf, name).ok().flatten());
+        value.unwrap_or_default()
+    }
+}
+
+impl Reader for RocksDatabase {
+    fn get(&self, family: &Family, key: &[u8]) -> Result<Option<Bytes>> {
+        let handle = self.inner.handle(family)?;
+        match self.inner.db.get_pinned_cf(&handle, key) {
+            Ok(found) => Ok(found.map(|value| Bytes::copy_from_slice(&value))),
+            Err(error) => Err(self.inner.place().family(family).error(error, "reading a row")),
+        }
+    }
+
+    fn scan<'a>(
+        &'a self,
+        family: &Family,
+        range: ScanRange,
+        direction: Direction,
+    ) -> Result<Box<dyn Cursor + 'a>> {
+        let handle = self.inner.handle(family)?;
+        let options = read_options(&range);
+        let rows = self.inner.db.raw_iterator_cf_opt(&handle, options);
+        let place = self.inner.place().family(family);
+        Ok(Box::new(RocksCursor::new(rows, &range, direction, place)))
+    }
+
+    fn find_family(&self, name: &str) -> Option<Family> {
+        self.inner.find(name)
+    }
+}
+
+impl Database for RocksDatabase {
+    fn family(&self, name: &str, kind: FamilyKind) -> Result<Family> {
+        let mut families = self.inner.families.write().expect("no panic happens under the lock");
+        if let Some((family, _)) = families.get(name) {
+            return Ok(family.clone());
+        }
+        let options = tuning::family_options(kind, &self.memory);
+        let created = self.inner.db.create_cf(tuning::disk_name(name, kind), &options);
+        created.map_err(|error| self.inner.place().error(error, "creating a family"))?;
+        let family = Family::new(name, self.inner.next_family.fetch_add(1, Ordering::Relaxed));
+        families.insert(name.to_owned(), (family.clone(), kind));
+        Ok(family)
+    }
+
+    fn families(&self) -> Vec<String> {
+        let families = self.inner.families.read().expect("no panic happens under the lock");
+        families.keys().cloned().collect()
+    }
+
+    fn drop_family(&self, family: &Family) -> Result<()> {
+        drop(self.inner.handle(family)?);
+        let mut families = self.inner.families.write().expect("no panic happens under the lock");
+        let Some((_, kind)) = families.remove(family.name()) else { return Ok(()) };
+        let dropped = self.inner.db.drop_cf(&tuning::disk_name(family.name(), kind));
+        dropped.map_err(|error| self.inner.place().family(family).error(error, "dropping it"))
+    }
+
+    fn write(&self, parts: &[&dyn BatchPart]) -> Result<()> {
+        let mut sink = RocksBatch::new(&self.inner);
+        for part in parts {
+            part.replay(&mut sink);
+        }
+        if let Some(error) = sink.error {
+            return Err(error);
+        }
+        let written = self.inner.db.write(sink.batch);
+        written.map_err(|error| self.inner.place().error(error, "writing a batch"))
+    }
+
+    fn sync(&self) -> Result<()> {
+        let synced = self.inner.db.flush_wal(true);
+        synced.map_err(|error| self.inner.place().error(error, "syncing the write-ahead log"))
+    }
+
+    fn view(&self) -> Result<Arc<dyn Reader>> {
+        Ok(Arc::new(RocksView::new(Arc::clone(&self.inner), |inner| {
+            DbSnapshot(SnapshotWithThreadMode::new(&inner.db))
+        })))
+    }
+
+    fn approximate_rows(&self, family: &Family) -> u64 {
+        let Ok(handle) = self.inner.handle(family) else { return 0 };
+        let rows = self.inner.db.property_int_value_cf(&handle, properties::ESTIMATE_NUM_KEYS);
+        rows.ok().flatten().unwrap_or_default()
+    }
+
+    fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        for name in self.inner.disk_names() {
+            let property = |property| self.inner.property(&name, property);
+            usage.memtable_bytes += property(properties::CUR_SIZE_ALL_MEM_TABLES);
+            usage.table_reader_bytes += property(properties::ESTIMATE_TABLE_READERS_MEM);
+            usage.disk_bytes += property(properties::LIVE_SST_FILES_SIZE);
+        }
+        usage
+    }
+
+    fn checkpoint(&self, path: &Path) -> Result<()> {
+        if path.exists() {
+            return Err(StateError::Invalid {
+                what: format!("checkpoint {} exists; name a new directory", path.display()),
+            });
+        }
+        let made = rocksdb::checkpoint::Checkpoint::new(&self.inner.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(path));
+        made.map_err(|error| self.inner.place().error(error, "making a checkpoint"))
+    }
+}
+
+/// RocksDB's batch, filled directly by the parts.
+struct RocksBatch<'d> {
+    inner: &'d Inner,
+    batch: WriteBatch,
+    handles: BTreeMap<u32, Handle<'d>>,
+    last: Option<(u32, Handle<'d>)>,
+    error: Option<StateError>,
+}
+
+impl<'d> RocksBatch<'d> {
+    fn new(inner: &'d Inner) -> Self {
+        let batch = WriteBatch::default();
+        Self { inner, batch, handles: BTreeMap::new(), last: None, error: None }
+    }
+
+    /// Makes `last` the family's handle; `false` when there is none.
+    fn select(&mut self, family: &Family) -> bool {
+        if self.last.as_ref().is_some_and(|(id, _)| *id == family.id()) {
+            return true;
+        }
+        if !self.handles.contains_key(&family.id()) {
+            match self.inner.handle(family) {
+                Ok(handle) => {
+                    self.handles.insert(family.id(), handle);
+                }
+                Err(error) => {
+                    self.error.get_or_insert(error);
+                    return false;
+                }
+            }
+        }
+        self.last = Some((family.id(), Arc::clone(&self.handles[&family.id()])));
+        true
+    }
+}
+
+impl BatchSink for RocksBatch<'_> {
+    fn put(&mut self, family: &Family, key: &[u8], value: &[u8]) {
+        if self.select(family)
+            && let Some((_, handle)) = &self.last
+        {
+            self.batch.put_cf(handle, key, value);
+        }
+    }
+
+    fn delete(&mut self, family: &Family, key: &[u8]) {
+        if self.select(family)
+            && let Some((_, handle)) = &self.last
+        {
+            self.batch.delete_cf(handle, key);
+        }
+    }
+
+    fn delete_range(&mut self, family: &Family, from: &[u8], to: &[u8]) {
+        if from < to
+            && self.select(family)
+            && let Some((_, handle)) = &self.last
+        {
+            self.batch.delete_range_cf(handle, from, to);
+        }
+    }
+}
+
+struct DbSnapshot<'d>(SnapshotWithThreadMode<'d, Db>);
+
+self_cell!(
+    /// A snapshot together with the database it is of.
+    struct RocksView {
+        owner: Arc<Inner>,
+        #[covariant]
+        dependent: DbSnapshot,
+    }
+);
+
+impl fmt::Debug for RocksView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RocksView({})", self.borrow_owner().path.display())
+    }
+}
+
+impl Reader for RocksView {
+    fn get(&self, family: &Family, key: &[u8]) -> Result<Option<Bytes>> {
+        let inner = self.borrow_owner();
+        let handle = inner.handle(family)?;
+        match self.borrow_dependent().0.get_pinned_cf(&handle, key) {
+            Ok(found) => Ok(found.map(|value| Bytes::copy_from_slice(&value))),
+            Err(error) => Err(inner.place().family(family).error(error, "reading a row")),
+        }
+    }
+
+    fn scan<'a>(
+        &'a self,
+        family: &Family,
+        range: ScanRange,
+        direction: Direction,
+    ) -> Result<Box<dyn Cursor + 'a>> {
+        let inner = self.borrow_owner();
+        let handle = inner.handle(family)?;
+        let mut options: ReadOptions = read_options(&range);
+        options.set_snapshot(&self.borrow_dependent().0);
+        let rows = inner.db.raw_iterator_cf_opt(&handle, options);
+        let place = inner.place().family(family);
+        Ok(Box::new(RocksCursor::new(rows, &range, direction, place)))
+    }
+
+    fn find_family(&self, name: &str) -> Option<Family> {
+        self.borrow_owner().find(name)
+    }
+}
