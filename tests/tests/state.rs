@@ -18,6 +18,7 @@ mod log;
 #[path = "state/window.rs"]
 mod window;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use headwater_state::database::memory::MemoryDisk;
@@ -30,6 +31,10 @@ use headwater_state::directory::Storage;
 trait Engine {
     fn open(&self, name: &str) -> Arc<dyn Database>;
     fn storage(&self) -> Storage;
+    /// Where a checkpoint of this name goes, so that it can be opened by it.
+    fn path(&self, name: &str) -> PathBuf;
+    /// The death of the process that has the databases open, where the engine can show it.
+    fn kill(&self) {}
 }
 
 struct Memory(MemoryDisk);
@@ -41,6 +46,14 @@ impl Engine for Memory {
 
     fn storage(&self) -> Storage {
         Storage::Memory(self.0.clone())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(name)
+    }
+
+    fn kill(&self) {
+        self.0.crash(usize::MAX);
     }
 }
 
@@ -57,6 +70,10 @@ impl Engine for Rocks {
 
     fn storage(&self) -> Storage {
         Storage::Files { path: self.0.path().to_owned(), memory: shared_memory() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 }
 

@@ -179,11 +179,7 @@ fn a_checkpoint_is_a_database_of_its_own_while_writes_go_on() {
         let database = engine.open("d");
         let family = state_family(&*database);
         write(&*database, &family, &[put("a", "1")]);
-        let path = match engine.storage() {
-            #[cfg(feature = "rocksdb")]
-            headwater_state::directory::Storage::Files { path, .. } => path.join("copy"),
-            headwater_state::directory::Storage::Memory(_) => "copy".into(),
-        };
+        let path = engine.path("copy");
         database.checkpoint(&path).expect("a checkpoint");
         write(&*database, &family, &[put("a", "2")]);
         let error = database.checkpoint(&path).expect_err("it exists");
