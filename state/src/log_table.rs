@@ -4,7 +4,7 @@
 //! are in key order and a partition is one range. Its value is
 //! `version | offsets (u32) | max timestamp (i64) | CRC-32C (u32) | payload`, the checksum over
 //! key, header and payload. The topics, and the offset each partition starts at after its front was
-//! deleted, are rows of a second family. The end of a partition is where its last batch ends.
+//! deleted, and the offsets that groups committed are rows of a second family. The end of a partition is where its last batch ends.
 //!
 //! Offsets are assigned by the caller, who is the only one to append. Must not know records: a
 //! payload is opaque.
@@ -20,9 +20,11 @@ use crate::error::{Result, StateError};
 use crate::layout::successor;
 
 mod batch;
+mod offsets;
 mod topics;
 
 pub use batch::{LogBatch, StoredBatch};
+pub use offsets::{GroupOffset, OffsetPart};
 pub use topics::{LogPartition, Topic};
 
 const LOG_FAMILY: &str = "@log";

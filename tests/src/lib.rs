@@ -5,5 +5,6 @@
 pub mod child;
 #[cfg(feature = "kafka")]
 pub mod kafka_broker;
+pub mod log_contract;
 pub mod proof;
 pub mod source;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::LogTable;
+use super::offsets::OFFSET;
 use crate::database::{BatchPart, BatchSink, Direction, Family, Reader, ScanRange};
 use crate::error::{Result, StateError};
 use crate::layout::successor;
@@ -146,8 +147,10 @@ impl BatchPart for TopicPart<'_> {
                 let end = successor(&id).expect("topic ids do not run out");
                 sink.delete_range(&table.log, &id, &end);
                 sink.delete(&table.topics, &topic_key(&topic.name));
-                let starts = |id: &[u8]| [&[START], id].concat();
-                sink.delete_range(&table.topics, &starts(&id), &starts(&end));
+                for kind in [START, OFFSET] {
+                    let rows = |id: &[u8]| [&[kind], id].concat();
+                    sink.delete_range(&table.topics, &rows(&id), &rows(&end));
+                }
             }
         }
     }

@@ -1,0 +1,200 @@
+//! One log and one topic, with the calls that claims are made of. Knows how to wait for a log.
+
+use std::sync::Arc;
+
+use headwater::actor::{Bell, Poll, Ticket};
+use headwater::error::ErrorClass;
+use headwater::log::{
+    Cleanup, CommitRequest, Committed, CommittedOffset, Identity, Isolation, Log, LogError,
+    LogResult, OffsetQuery, PartitionReader, Purpose, StateBatch, TopicSpec, TransactionalProducer,
+};
+use headwater::record::{Headers, RawRecord, RecordBatch, RecordBatchBuilder, TopicPartition};
+
+use super::LogUnderTest;
+
+/// How often a log is run before a missing answer is a failure.
+pub(super) const PATIENCE: usize = 20_000;
+pub(super) const EVERYTHING: usize = 64 << 20;
+
+/// One log and the names of one claim.
+pub(super) struct Scene<'l> {
+    pub(super) under_test: &'l dyn LogUnderTest,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) topic: Arc<str>,
+    pub(super) group: String,
+}
+
+type Producer = Box<dyn TransactionalProducer>;
+type Reader = Box<dyn PartitionReader>;
+
+impl<'l> Scene<'l> {
+    /// A log with one new topic.
+    pub(super) fn new(under_test: &'l dyn LogUnderTest, topic: &str, partitions: u32) -> Self {
+        let topic: Arc<str> = Arc::from(under_test.unique(topic));
+        let group = under_test.unique("group");
+        let scene = Self { under_test, log: under_test.log(), topic, group };
+        scene.create(partitions).expect("a new topic");
+        scene
+    }
+
+    pub(super) fn create(&self, partitions: u32) -> LogResult<()> {
+        let cleanup = Cleanup::Delete { retention: None };
+        let spec = TopicSpec { name: Arc::clone(&self.topic), partitions, cleanup };
+        self.answer(self.log.create_topics(vec![spec]))
+    }
+
+    pub(super) fn answer<T>(&self, ticket: Ticket<T>) -> T {
+        for _ in 0..PATIENCE {
+            match ticket.poll() {
+                Poll::Done(answer) => return answer,
+                Poll::Pending => self.under_test.run(),
+                Poll::Abandoned => panic!("nobody will answer"),
+            }
+        }
+        panic!("no answer after running the log {PATIENCE} times");
+    }
+
+    pub(super) fn partition(&self, partition: u32) -> TopicPartition {
+        TopicPartition::new(Arc::clone(&self.topic), partition)
+    }
+
+    /// An initialised producer.
+    pub(super) fn producer(&self, id: &str) -> Producer {
+        let id = self.under_test.unique(id);
+        let mut producer = self.log.producer(&id, Bell::new()).expect("a producer");
+        self.answer(producer.initialise()).expect("initialised");
+        producer
+    }
+
+    pub(super) fn send(
+        &self,
+        producer: &mut Producer,
+        partition: u32,
+        batch: &RecordBatch,
+    ) -> LogResult<()> {
+        let to = self.partition(partition);
+        for _ in 0..PATIENCE {
+            match producer.send(&to, batch) {
+                Err(error) if error.class == ErrorClass::Retry => self.under_test.run(),
+                other => return other,
+            }
+        }
+        panic!("the producer's queue stays full");
+    }
+
+    pub(super) fn request(&self, offsets: &[(u32, i64, &str)]) -> CommitRequest {
+        let offset = |&(partition, next_offset, metadata): &(u32, i64, &str)| {
+            let metadata = metadata.to_owned();
+            (self.partition(partition), CommittedOffset { next_offset, metadata })
+        };
+        CommitRequest {
+            offsets: offsets.iter().map(offset).collect(),
+            identity: Identity {
+                group: Arc::from(self.group.as_str()),
+                member: Arc::from(""),
+                epoch: -1,
+            },
+            state: StateBatch::default(),
+        }
+    }
+
+    pub(super) fn try_commit(
+        &self,
+        producer: &mut Producer,
+        offsets: &[(u32, i64, &str)],
+    ) -> LogResult<Committed> {
+        self.answer(producer.commit(self.request(offsets)))
+    }
+
+    pub(super) fn commit(&self, producer: &mut Producer, offsets: &[(u32, i64, &str)]) {
+        self.try_commit(producer, offsets).expect("committed");
+    }
+
+    /// One transaction with these values for one partition.
+    pub(super) fn write(&self, producer: &mut Producer, partition: u32, values: &[&str]) {
+        producer.begin().expect("begun");
+        self.send(producer, partition, &batch(values)).expect("sent");
+        self.commit(producer, &[]);
+    }
+
+    pub(super) fn offset(&self, partition: u32, query: OffsetQuery) -> i64 {
+        let partitions = vec![self.partition(partition)];
+        self.answer(self.log.offsets(partitions, query)).expect("offsets")[0]
+    }
+
+    pub(super) fn committed(&self, group: &str, partition: u32) -> Option<CommittedOffset> {
+        let partitions = vec![self.partition(partition)];
+        let answer = self.answer(self.log.committed(group, partitions));
+        answer.expect("committed offsets").remove(0)
+    }
+
+    pub(super) fn reader_with(&self, partition: u32, offset: i64, bell: Bell) -> LogResult<Reader> {
+        let partition = self.partition(partition);
+        self.log.reader(&partition, offset, Isolation::ReadCommitted, Purpose::Input, bell)
+    }
+
+    pub(super) fn reader(&self, partition: u32, offset: i64) -> Reader {
+        self.reader_with(partition, offset, Bell::new()).expect("a reader")
+    }
+
+    /// Takes until the reader has passed what is stable now.
+    pub(super) fn drain(&self, reader: &mut Reader, max_bytes: usize) -> Vec<RecordBatch> {
+        let end = self.offset(reader.partition().partition, OffsetQuery::LastStable);
+        let mut batches: Vec<RecordBatch> = Vec::new();
+        let mut position = 0;
+        for _ in 0..PATIENCE {
+            let fetched = reader.take(max_bytes).expect("records");
+            assert!(fetched.position >= position, "a position never goes back");
+            position = fetched.position;
+            for batch in fetched.batches {
+                let before = batches.last().map_or(0, RecordBatch::next_offset);
+                assert!(batch.base_offset() >= before, "batches come in offset order");
+                assert!(batch.next_offset() <= position, "the position is behind all batches");
+                batches.push(batch);
+            }
+            if position >= end {
+                return batches;
+            }
+            self.under_test.run();
+        }
+        panic!("the reader stands at {position} and does not reach {end}");
+    }
+
+    /// The values of a whole partition.
+    pub(super) fn values(&self, partition: u32) -> Vec<String> {
+        let start = self.offset(partition, OffsetQuery::Earliest);
+        values(&self.drain(&mut self.reader(partition, start), EVERYTHING))
+    }
+
+    /// A read that is expected to fail, which a log may find out late.
+    pub(super) fn read_error(&self, reader: &mut Reader) -> LogError {
+        for _ in 0..PATIENCE {
+            match reader.take(EVERYTHING) {
+                Err(error) if error.class == ErrorClass::Retry => self.under_test.run(),
+                Err(error) => return error,
+                Ok(fetched) => {
+                    assert!(fetched.batches.is_empty(), "nothing can be read there");
+                    self.under_test.run();
+                }
+            }
+        }
+        panic!("reading does not fail");
+    }
+}
+
+pub(super) fn batch(values: &[&str]) -> RecordBatch {
+    let mut builder = RecordBatchBuilder::new();
+    for value in values {
+        builder
+            .append(1_000, Some(b"key"), Some(value.as_bytes()), Headers::empty())
+            .expect("no headers");
+    }
+    RecordBatch::new(0, builder.finish()).expect("just built")
+}
+
+pub(super) fn values(batches: &[RecordBatch]) -> Vec<String> {
+    let value = |record: RawRecord<'_>| {
+        String::from_utf8(record.value.expect("a value").to_vec()).expect("text")
+    };
+    batches.iter().flat_map(|b| b.records().map(|r| value(r.expect("well formed")))).collect()
+}

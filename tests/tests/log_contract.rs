@@ -1,0 +1,5 @@
+//! The contract of the log seam, run on every log.
+
+mod log_contract {
+    mod embedded;
+}
