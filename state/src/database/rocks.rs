@@ -15,10 +15,9 @@ use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use rocksdb::{
-    BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded, ReadOptions,
-    SnapshotWithThreadMode, WriteBatch, WriteBufferManager, properties,
+    BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded, WriteBatch,
+    WriteBufferManager, properties,
 };
-use self_cell::self_cell;
 
 use super::{
     BatchPart, BatchSink, Cursor, Database, Direction, Family, FamilyKind, Reader, ScanRange, Usage,
@@ -28,9 +27,11 @@ use crate::error::{Result, StateError};
 mod cursor;
 mod errors;
 mod tuning;
+mod view;
 
 use cursor::{RocksCursor, read_options};
 use errors::Place;
+use view::RocksView;
 
 type Db = DBWithThreadMode<MultiThreaded>;
 type Handle<'d> = Arc<BoundColumnFamily<'d>>;
@@ -271,9 +272,7 @@ impl Database for RocksDatabase {
     }
 
     fn view(&self) -> Result<Arc<dyn Reader>> {
-        Ok(Arc::new(RocksView::new(Arc::clone(&self.inner), |inner| {
-            DbSnapshot(SnapshotWithThreadMode::new(&inner.db))
-        })))
+        Ok(Arc::new(RocksView::of(&self.inner)))
     }
 
     fn approximate_rows(&self, family: &Family) -> u64 {
@@ -365,52 +364,5 @@ impl BatchSink for RocksBatch<'_> {
         {
             self.batch.delete_range_cf(handle, from, to);
         }
-    }
-}
-
-struct DbSnapshot<'d>(SnapshotWithThreadMode<'d, Db>);
-
-self_cell!(
-    /// A snapshot together with the database it is of.
-    struct RocksView {
-        owner: Arc<Inner>,
-        #[covariant]
-        dependent: DbSnapshot,
-    }
-);
-
-impl fmt::Debug for RocksView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RocksView({})", self.borrow_owner().path.display())
-    }
-}
-
-impl Reader for RocksView {
-    fn get(&self, family: &Family, key: &[u8]) -> Result<Option<Bytes>> {
-        let inner = self.borrow_owner();
-        let handle = inner.handle(family)?;
-        match self.borrow_dependent().0.get_pinned_cf(&handle, key) {
-            Ok(found) => Ok(found.map(|value| Bytes::copy_from_slice(&value))),
-            Err(error) => Err(inner.place().family(family).error(error, "reading a row")),
-        }
-    }
-
-    fn scan<'a>(
-        &'a self,
-        family: &Family,
-        range: ScanRange,
-        direction: Direction,
-    ) -> Result<Box<dyn Cursor + 'a>> {
-        let inner = self.borrow_owner();
-        let handle = inner.handle(family)?;
-        let mut options: ReadOptions = read_options(&range);
-        options.set_snapshot(&self.borrow_dependent().0);
-        let rows = inner.db.raw_iterator_cf_opt(&handle, options);
-        let place = inner.place().family(family);
-        Ok(Box::new(RocksCursor::new(rows, &range, direction, place)))
-    }
-
-    fn find_family(&self, name: &str) -> Option<Family> {
-        self.borrow_owner().find(name)
     }
 }
