@@ -5,11 +5,18 @@
 
 pub mod actor;
 pub mod config;
+pub mod dsl;
 pub mod error;
 pub mod log;
 pub mod membership;
 pub mod metrics;
+mod operators;
+pub mod processor;
 pub mod record;
 pub mod runtime;
 pub mod serde;
+pub mod store;
+pub mod task;
+pub mod testing;
 pub mod time;
+pub mod topology;

@@ -42,6 +42,16 @@ pub struct RecordBatchBuilder {
     max_timestamp: i64,
 }
 
+/// A state of a [`RecordBatchBuilder`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    bytes: usize,
+    count: u32,
+    span: u64,
+    timestamp: i64,
+    max_timestamp: i64,
+}
+
 impl Default for RecordBatchBuilder {
     fn default() -> Self {
         Self::with_capacity(0)
@@ -131,6 +141,26 @@ impl RecordBatchBuilder {
         self.timestamp = timestamp;
         self.max_timestamp = self.max_timestamp.max(timestamp);
         Ok(())
+    }
+
+    /// The batch as it is now, to come back to with [`RecordBatchBuilder::truncate`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            bytes: self.bytes.len(),
+            count: self.count,
+            span: self.span,
+            timestamp: self.timestamp,
+            max_timestamp: self.max_timestamp,
+        }
+    }
+
+    /// Takes back every record appended since the mark was made on this batch.
+    pub fn truncate(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.count = mark.count;
+        self.span = mark.span;
+        self.timestamp = mark.timestamp;
+        self.max_timestamp = mark.max_timestamp;
     }
 
     /// How many bytes the batch has now.

@@ -10,13 +10,15 @@ use super::{KeyRange, Serde, SerdeError};
 ///
 /// [`SharedSerde::encode`] and [`SharedSerde::decode`] are what record paths call: they ask the
 /// serde about null and leave no partial bytes behind.
-pub struct SharedSerde<T: 'static>(Arc<dyn Serde<T>>);
+pub struct SharedSerde<T>(Arc<dyn Serde<T>>);
 
-impl<T: 'static> SharedSerde<T> {
+impl<T> SharedSerde<T> {
     pub(super) fn new(serde: impl Serde<T>) -> Self {
         Self(Arc::new(serde))
     }
+}
 
+impl<T: 'static> SharedSerde<T> {
     /// Appends the bytes of `value` and returns them, or `None` if the value stands for null.
     ///
     /// # Errors
@@ -104,13 +106,13 @@ impl<T: 'static> Serde<T> for SharedSerde<T> {
     }
 }
 
-impl<T: 'static> Clone for SharedSerde<T> {
+impl<T> Clone for SharedSerde<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T: 'static> fmt::Debug for SharedSerde<T> {
+impl<T> fmt::Debug for SharedSerde<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SharedSerde<{}>", type_name::<T>())
     }

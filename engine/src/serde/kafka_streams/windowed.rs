@@ -86,12 +86,16 @@ impl<K: 'static> Serde<Windowed<K>> for SessionWindowedSerde<K> {
     }
 }
 
-fn encode_inner<K>(inner: &SharedSerde<K>, key: &K, into: &mut Vec<u8>) -> Result<(), SerdeError> {
+fn encode_inner<K: 'static>(
+    inner: &SharedSerde<K>,
+    key: &K,
+    into: &mut Vec<u8>,
+) -> Result<(), SerdeError> {
     let null = inner.encode(key, into)?.is_none();
     if null { Err(SerdeError::Null { type_name: type_name::<Windowed<K>>() }) } else { Ok(()) }
 }
 
-fn windowed_json<K>(inner: &SharedSerde<K>, value: &Windowed<K>) -> Option<Value> {
+fn windowed_json<K: 'static>(inner: &SharedSerde<K>, value: &Windowed<K>) -> Option<Value> {
     let key = inner.to_json(&value.key)?;
     Some(json!({"key": key, "start": value.window.start, "end": value.window.end}))
 }

@@ -1,0 +1,38 @@
+//! The typed DSL: `StreamsBuilder`, `KStream`, `KTable` and what lies between. Owns the handles and
+//! their options; each verb adds a node to the graph. Knows no task, no log and no store's bytes.
+//!
+//! Handles are `Copy` views of a builder: using one twice is fan-out. Stateless operators take no
+//! name; [`KStream::named`] names the operator just added, for display. Whatever keeps state or owns
+//! an internal topic **requires** a name in its options, and nothing on disk or in a topic's name
+//! derives from anything else.
+//!
+//! ```
+//! use headwater::dsl::{Consumed, Grouped, Materialized, Produced, StreamsBuilder};
+//! use headwater::serde::serdes::{i64, optional, string};
+//!
+//! let builder = StreamsBuilder::new();
+//! builder
+//!     .stream("lines", Consumed::with(string(), string()))
+//!     .flat_map_values(|_, line| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+//!     .group_by(|_, word| word.clone(), Grouped::with("words", string(), string()))
+//!     .count(Materialized::count("counts"))
+//!     .to_stream()
+//!     .to("word-counts", Produced::with(string(), optional(i64())));
+//! let topology = builder.build()?;
+//! assert_eq!(topology.stores().len(), 1);
+//! # Ok::<(), headwater::topology::TopologyError>(())
+//! ```
+
+mod builder;
+mod grouped;
+mod options;
+mod stream;
+mod table;
+mod windowed;
+
+pub use builder::StreamsBuilder;
+pub use grouped::KGroupedStream;
+pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, TableJoined};
+pub use stream::KStream;
+pub use table::KTable;
+pub use windowed::{TimeWindowedKStream, TimeWindows};

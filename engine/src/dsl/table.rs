@@ -1,0 +1,293 @@
+//! `KTable`: a table of rows by key, seen as its changes, and its verbs.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::builder::StreamsBuilder;
+use super::options::{Materialized, TableJoined};
+use super::stream::KStream;
+use crate::operators::table_filter::{FilterGetter, TableFilter};
+use crate::operators::table_join::{JoinGetter, JoinResult, JoinSide};
+use crate::operators::table_map_values::{MapGetter, TableMapValues};
+use crate::operators::table_node;
+use crate::operators::table_store::{StoreGetter, TableStore};
+use crate::operators::to_stream::ToStream;
+use crate::processor::getter::ValueGetter;
+use crate::store::{StoreHandle, StoreKind, StoreSpec};
+use crate::topology::Mistake;
+use crate::topology::graph::{EdgeType, Graph, NewNode, Supplier, Table, TableKind};
+
+/// Makes a value getter for one task.
+pub(crate) type GetterSupplier<K, V> =
+    Arc<dyn Fn(&Graph) -> Box<dyn ValueGetter<K, V>> + Send + Sync>;
+
+/// The getter of a table node that keeps its rows in its own store.
+pub(super) fn getter_of<K: 'static, V: 'static>(node: usize) -> GetterSupplier<K, V> {
+    Arc::new(move |graph| {
+        let store = graph.table(node).store.expect("a table that is looked up has a store");
+        Box::new(StoreGetter::<K, V>(StoreHandle::new(store, 0)))
+    })
+}
+
+/// The getter of any table node; makes sure that it can answer.
+pub(super) fn getter<K: 'static, V: 'static>(
+    graph: &mut Graph,
+    node: usize,
+) -> GetterSupplier<K, V> {
+    graph.enable_lookup(node);
+    let getter = graph.table(node).getter.downcast_ref::<GetterSupplier<K, V>>();
+    Arc::clone(getter.expect("the handle's types are the node's"))
+}
+
+/// A table of rows: a typed handle to the changes that one node emits. Copying it is free; using it
+/// twice is fan-out. `V` is the type of a row that is there.
+///
+/// Source: `org.apache.kafka.streams.kstream.KTable`.
+pub struct KTable<'b, K, V> {
+    pub(super) builder: &'b StreamsBuilder,
+    pub(super) node: usize,
+    pub(super) _types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> Clone for KTable<'_, K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for KTable<'_, K, V> {}
+
+impl<K, V> fmt::Debug for KTable<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KTable(node {})", self.node)
+    }
+}
+
+impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
+    /// Names the operator just added, for display.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        self.builder.graph().rename(self.node, name);
+        self
+    }
+
+    /// Keeps the rows of the table just made in a named store that can be queried. Aggregations
+    /// have their store already.
+    ///
+    /// ```
+    /// # use headwater::{dsl::*, serde::serdes::*};
+    /// # let b = StreamsBuilder::new();
+    /// let names = b
+    ///     .table("names", Consumed::with(string(), string()))
+    ///     .materialized(Materialized::with("names-store", string()));
+    /// ```
+    #[must_use]
+    pub fn materialized(self, materialized: Materialized<V>) -> Self {
+        let mut graph = self.builder.graph();
+        let kind = StoreKind::TimestampedKeyValue;
+        let key = graph.key_serde::<K>(self.node);
+        let Materialized { name, value, cached, retention_ms: _ } = materialized;
+        let mut spec = StoreSpec::new(name.as_str(), kind, key, value);
+        spec.cached = cached;
+        if graph.table(self.node).store.is_some() {
+            let what = "second store of one table";
+            graph.mistakes.push(Mistake::NameTaken { what, name });
+        } else {
+            graph.materialize(self.node, spec);
+        }
+        drop(graph);
+        self
+    }
+
+    /// Keeps the rows for which the predicate holds; a row that stops matching is deleted.
+    ///
+    /// ```
+    /// # use headwater::{dsl::*, serde::serdes::*};
+    /// # let b = StreamsBuilder::new();
+    /// # let stock = b.table("stock", Consumed::with(string(), i64()));
+    /// let low = stock.filter(|_, n| *n < 10);
+    /// ```
+    pub fn filter(self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        let predicate = Arc::new(predicate);
+        // Knowing old values saves needless tombstones, where the table above can tell them.
+        let knows_old = self.builder.graph().enable_old_values(self.node, false);
+        let test = Arc::clone(&predicate);
+        let supplier: Supplier = Box::new(move |instance| {
+            table_node::<K, V>(TableFilter {
+                predicate: Arc::clone(&test),
+                store: TableStore::of(instance),
+                sends_old: instance.sends_old(),
+            })
+        });
+        let parent = self.parent_getter();
+        let getter = move |graph: &Graph| {
+            let (parent, predicate) = (parent(graph), Arc::clone(&predicate));
+            Box::new(FilterGetter { parent, predicate }) as Box<dyn ValueGetter<K, V>>
+        };
+        self.derive("table-filter", knows_old, supplier, getter)
+    }
+
+    /// Keeps the rows for which the predicate does not hold.
+    pub fn filter_not(self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.filter(move |key, value| !predicate(key, value))
+    }
+
+    /// A new row from each row. Not called for deletions.
+    ///
+    /// ```
+    /// # use headwater::{dsl::*, serde::serdes::*};
+    /// # let b = StreamsBuilder::new();
+    /// # let names = b.table("names", Consumed::with(string(), string()));
+    /// let lengths = names.map_values(|_, name| name.len());
+    /// ```
+    pub fn map_values<W: 'static>(
+        self,
+        mapper: impl Fn(&K, &V) -> W + Send + Sync + 'static,
+    ) -> KTable<'b, K, W> {
+        let mapper = Arc::new(mapper);
+        let map = Arc::clone(&mapper);
+        let supplier: Supplier = Box::new(move |instance| {
+            table_node::<K, V>(TableMapValues {
+                mapper: Arc::clone(&map),
+                store: TableStore::<K, W>::of(instance),
+                sends_old: instance.sends_old(),
+            })
+        });
+        let parent = self.parent_getter();
+        let getter = move |graph: &Graph| {
+            let (parent, mapper) = (parent(graph), Arc::clone(&mapper));
+            Box::new(MapGetter { parent, mapper }) as Box<dyn ValueGetter<K, W>>
+        };
+        self.derive("table-map-values", false, supplier, getter)
+    }
+
+    /// Joins rows with equal keys; a change of either side changes the result. Both tables must be
+    /// co-partitioned. Neither need be materialised: rows are looked up through filters and
+    /// mappings, down to a store.
+    ///
+    /// ```
+    /// # use headwater::{dsl::*, serde::serdes::*};
+    /// # let b = StreamsBuilder::new();
+    /// # let prices = b.table("prices", Consumed::with(string(), i64()));
+    /// # let stock = b.table("stock", Consumed::with(string(), i64()));
+    /// let worth = prices.join(stock, |price, n| price * n, TableJoined::named("worth"));
+    /// ```
+    pub fn join<R: 'static, W: 'static>(
+        self,
+        other: KTable<'b, K, R>,
+        joiner: impl Fn(&V, &R) -> W + Send + Sync + 'static,
+        joined: TableJoined,
+    ) -> KTable<'b, K, W> {
+        let b = self.builder;
+        if !std::ptr::eq(b, other.builder) {
+            b.graph().mistakes.push(Mistake::ForeignBuilder { operator: "join" });
+        }
+        b.graph().check_name("join", &joined.name);
+        let joiner = Arc::new(joiner);
+        let left = getter::<K, V>(&mut b.graph(), self.node);
+        let right = getter::<K, R>(&mut b.graph(), other.node);
+        let result = b.graph().nodes.len() + 2;
+        let stores = {
+            let graph = b.graph();
+            [graph.lookup_stores(self.node), graph.lookup_stores(other.node)].concat()
+        };
+
+        let (other_row, join) = (Arc::clone(&right), Arc::clone(&joiner));
+        let this: Supplier = Box::new(move |instance| {
+            let joiner = Arc::clone(&join);
+            table_node::<K, V>(JoinSide {
+                other: other_row(instance.graph),
+                joiner: Arc::new(move |l: &V, r: &R| joiner(l, r)),
+                sends_old: instance.graph.table(result).sends_old,
+            })
+        });
+        let (other_row, join) = (Arc::clone(&left), Arc::clone(&joiner));
+        let that: Supplier = Box::new(move |instance| {
+            let joiner = Arc::clone(&join);
+            table_node::<K, R>(JoinSide {
+                other: other_row(instance.graph),
+                joiner: Arc::new(move |r: &R, l: &V| joiner(l, r)),
+                sends_old: instance.graph.table(result).sends_old,
+            })
+        });
+        let edge = |from: EdgeType| (Some(from), Some(EdgeType::table::<K, W>()));
+        let side = |operator, parent: usize, from: EdgeType, supplier| {
+            let (input, output) = edge(from);
+            let mut new = NewNode::new(operator, vec![parent], input, output, supplier);
+            new.stores = stores.clone();
+            b.graph().add(new)
+        };
+        let this = side("table-join-this", self.node, EdgeType::table::<K, V>(), this);
+        let that = side("table-join-other", other.node, EdgeType::table::<K, R>(), that);
+
+        let supplier: Supplier =
+            Box::new(|instance| table_node::<K, W>(JoinResult(TableStore::of(instance))));
+        let derived = move |graph: &Graph| {
+            let (left, right, joiner) = (left(graph), right(graph), Arc::clone(&joiner));
+            Box::new(JoinGetter { left, right, joiner }) as Box<dyn ValueGetter<K, W>>
+        };
+        let (input, output) = edge(EdgeType::table::<K, W>());
+        let mut new = NewNode::new("table-join", vec![this, that], input, output, supplier);
+        new.name = Some(joined.name);
+        new.table = Some(self.table_info(TableKind::Join(self.node, other.node), false, derived));
+        b.table_handle(new)
+    }
+
+    /// Every change as a record: the new row, or `None` for a deletion, at the change's time.
+    ///
+    /// ```
+    /// # use headwater::{dsl::*, serde::serdes::*};
+    /// # let b = StreamsBuilder::new();
+    /// # let stock = b.table("stock", Consumed::with(string(), i64()));
+    /// stock.to_stream().to("stock-changes", Produced::with(string(), optional(i64())));
+    /// ```
+    pub fn to_stream(self) -> KStream<'b, K, Option<V>> {
+        let supplier: Supplier = Box::new(|_| table_node::<K, V>(ToStream));
+        let (input, output) = (EdgeType::table::<K, V>(), EdgeType::stream::<K, Option<V>>());
+        let parents = vec![self.node];
+        let new = NewNode::new("to-stream", parents, Some(input), Some(output), supplier);
+        self.builder.stream_handle(new)
+    }
+
+    fn parent_getter(self) -> GetterSupplier<K, V> {
+        let graph = self.builder.graph();
+        let getter = graph.table(self.node).getter.downcast_ref::<GetterSupplier<K, V>>();
+        Arc::clone(getter.expect("the handle's types are the node's"))
+    }
+
+    fn derive<W: 'static>(
+        self,
+        operator: &'static str,
+        sends_old: bool,
+        supplier: Supplier,
+        getter: impl Fn(&Graph) -> Box<dyn ValueGetter<K, W>> + Send + Sync + 'static,
+    ) -> KTable<'b, K, W> {
+        let (input, output) = (EdgeType::table::<K, V>(), EdgeType::table::<K, W>());
+        let parents = vec![self.node];
+        let mut new = NewNode::new(operator, parents, Some(input), Some(output), supplier);
+        new.table = Some(self.table_info(TableKind::Derived, sends_old, getter));
+        self.builder.table_handle(new)
+    }
+
+    /// What the graph keeps of the table node that is added next but for its own store: a getter
+    /// that reads that store if there is one, and else derives the row.
+    fn table_info<W: 'static>(
+        self,
+        kind: TableKind,
+        sends_old: bool,
+        derived: impl Fn(&Graph) -> Box<dyn ValueGetter<K, W>> + Send + Sync + 'static,
+    ) -> Table {
+        let graph = self.builder.graph();
+        let node = graph.nodes.len();
+        let own = getter_of::<K, W>(node);
+        let getter: GetterSupplier<K, W> =
+            Arc::new(
+                move |graph| {
+                    if graph.table(node).store.is_some() { own(graph) } else { derived(graph) }
+                },
+            );
+        let key_serde = Box::new(graph.key_serde::<K>(self.node));
+        Table { kind, store: None, sends_old, key_serde, force: None, getter: Box::new(getter) }
+    }
+}

@@ -1,0 +1,127 @@
+//! The store behind a materialised table, as its operator uses it: read a row, write a row and send
+//! the change on, at once or, when cached, at the next flush. Knows no operator in particular.
+
+use crate::processor::NodeError;
+use crate::processor::getter::ValueGetter;
+use crate::processor::node::{NodeContext, NodeInit};
+use crate::processor::state::TaskState;
+use crate::record::{Change, Headers};
+use crate::serde::SharedSerde;
+use crate::store::{StoreHandle, TimestampedKeyValueStore};
+use crate::topology::graph::Instance;
+
+/// A table's store of rows by key.
+pub(crate) struct TableStore<K, V> {
+    handle: StoreHandle<TimestampedKeyValueStore<K, V>>,
+    key: SharedSerde<K>,
+    cached: bool,
+    sends_old: bool,
+    lane: usize,
+    key_buffer: Vec<u8>,
+}
+
+impl<K: 'static, V: 'static> TableStore<K, V> {
+    /// The store of the table node that is being made; `None` if it is not materialised.
+    pub(crate) fn of(instance: &Instance<'_>) -> Option<Self> {
+        let store = instance.store()?;
+        Some(Self {
+            handle: StoreHandle::new(store, 0),
+            key: instance.graph.key_serde(instance.node),
+            cached: instance.is_cached(store),
+            sends_old: instance.sends_old(),
+            lane: usize::MAX,
+            key_buffer: Vec::new(),
+        })
+    }
+
+    pub(crate) fn init(&mut self, ctx: &mut NodeInit<'_>) {
+        if self.cached {
+            self.lane = ctx.task.add_cache();
+        }
+    }
+
+    pub(crate) fn sends_old(&self) -> bool {
+        self.sends_old
+    }
+
+    /// The row of a key and its time.
+    pub(crate) fn get(
+        &self,
+        key: &K,
+        ctx: &mut NodeContext<'_>,
+    ) -> Result<Option<(V, i64)>, NodeError> {
+        ctx.task.stores.get(self.handle).get(key)
+    }
+
+    /// Writes the change's new row and sends the change on.
+    pub(crate) fn write(
+        &mut self,
+        change: Change<'_, K, V>,
+        caused_at: i64,
+        ctx: &mut NodeContext<'_>,
+    ) -> Result<(), NodeError> {
+        if self.cached {
+            self.touch(change.key, caused_at, change.headers, ctx)?;
+        }
+        let store = ctx.task.stores.get(self.handle);
+        match change.new {
+            Some(value) => store.put(change.key, value, change.timestamp)?,
+            None => store.delete(change.key)?,
+        }
+        if self.cached { Ok(()) } else { ctx.forward_change(change) }
+    }
+
+    fn touch(
+        &mut self,
+        key: &K,
+        caused_at: i64,
+        headers: &Headers,
+        ctx: &mut NodeContext<'_>,
+    ) -> Result<(), NodeError> {
+        self.key_buffer.clear();
+        self.key.encode(key, &mut self.key_buffer)?;
+        let before = if ctx.task.caches[self.lane].contains(&self.key_buffer) {
+            None
+        } else {
+            ctx.task.stores.get(self.handle).row(key)?
+        };
+        ctx.task.caches[self.lane].touch(&self.key_buffer, before, caused_at, headers);
+        Ok(())
+    }
+
+    /// Sends on one change for each key touched since the last flush.
+    pub(crate) fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {
+        if !self.cached {
+            return Ok(());
+        }
+        for (key, touched) in ctx.task.caches[self.lane].take() {
+            let key = self.key.decode(Some(&key))?;
+            let store = ctx.task.stores.get(self.handle);
+            let now = store.get(&key)?;
+            let before = match &touched.before {
+                Some(row) => Some(store.decode_row(row)?.0),
+                None => None,
+            };
+            if now.is_none() && before.is_none() {
+                continue;
+            }
+            let (new, timestamp) = match now {
+                Some((value, timestamp)) => (Some(value), timestamp),
+                None => (None, touched.timestamp),
+            };
+            let old = if self.sends_old { before } else { None };
+            let headers = &touched.headers;
+            ctx.forward_change(Change { key: &key, old: &old, new: &new, timestamp, headers })?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks rows up in a table's store.
+pub(crate) struct StoreGetter<K, V>(pub(crate) StoreHandle<TimestampedKeyValueStore<K, V>>);
+
+impl<K: 'static, V: 'static> ValueGetter<K, V> for StoreGetter<K, V> {
+    fn get(&mut self, key: &K, task: &mut TaskState) -> Result<Option<(V, i64)>, NodeError> {
+        task.stores.get(self.0).get(key)
+    }
+}

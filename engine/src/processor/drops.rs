@@ -1,0 +1,64 @@
+//! Records that an operator does not take: each has a reason and is counted; none is dropped in
+//! silence.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a record was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DropReason {
+    /// The operator needs a key.
+    NullKey,
+    /// The operator needs a value.
+    NullValue,
+    /// Every window of the record had closed (end + grace is behind the operator's stream time).
+    Late,
+    /// The store no longer keeps the record's time (retention).
+    Expired,
+    /// The timestamp is negative or too far in the future to compute with.
+    Timestamp,
+    /// The key or value could not be read.
+    Deserialization,
+    /// Processing failed and the handler said to drop it.
+    Failed,
+}
+
+impl DropReason {
+    /// The reason's name in metrics, headers and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DropReason::NullKey => "null-key",
+            DropReason::NullValue => "null-value",
+            DropReason::Late => "late",
+            DropReason::Expired => "expired",
+            DropReason::Timestamp => "timestamp",
+            DropReason::Deserialization => "deserialization",
+            DropReason::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an operator does with a record it drops, beyond counting and logging it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDropped {
+    /// Nothing more.
+    #[default]
+    Count,
+    /// The record that was read goes to the dead letter topic, in the same transaction.
+    DeadLetter,
+}
+
+/// One drop, noted while a record is processed.
+#[derive(Debug, Clone)]
+pub(crate) struct Dropped {
+    pub(crate) node: Arc<str>,
+    pub(crate) reason: DropReason,
+    pub(crate) detail: String,
+    pub(crate) dead_letter: bool,
+}

@@ -1,0 +1,168 @@
+//! What the nodes of one task share while a record runs through them: stores, outbox, clocks,
+//! schedules and the record's place. Owns savepoint and undo over all of it; knows no queue, no
+//! committed offset and no log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::cache::CacheLane;
+use super::drops::{DropReason, Dropped};
+use super::error::{Failure, NodeError};
+use super::outbox::Outbox;
+use super::punctuation::Schedule;
+use crate::config::OnError;
+use crate::record::Place;
+use crate::store::Stores;
+use crate::time::NO_TIMESTAMP;
+
+/// One operator's own clock: the largest timestamp that reached it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ClockId(usize);
+
+/// The task as its nodes see it.
+pub(crate) struct TaskState {
+    pub(crate) stores: Stores,
+    pub(crate) outbox: Outbox,
+    pub(crate) partition: u32,
+    pub(crate) stream_time: i64,
+    pub(crate) wall_ms: i64,
+    pub(crate) on_error: OnError,
+    pub(crate) schedules: Vec<Schedule>,
+    pub(crate) place: Option<Place>,
+    pub(crate) drops: Vec<Dropped>,
+    pub(crate) partition_counts: PartitionCounts,
+    pub(crate) next_partition: u32,
+    pub(crate) caches: Vec<CacheLane>,
+    clocks: Vec<(Arc<str>, i64)>,
+    clock_undo: Vec<(usize, i64)>,
+}
+
+/// How many partitions each output topic has.
+pub(crate) type PartitionCounts = Arc<BTreeMap<Arc<str>, u32>>;
+
+impl TaskState {
+    pub(crate) fn new(
+        stores: Stores,
+        partition: u32,
+        on_error: OnError,
+        partition_counts: PartitionCounts,
+    ) -> Self {
+        Self {
+            stores,
+            outbox: Outbox::default(),
+            partition,
+            stream_time: NO_TIMESTAMP,
+            wall_ms: 0,
+            on_error,
+            schedules: Vec::new(),
+            place: None,
+            drops: Vec::new(),
+            partition_counts,
+            next_partition: partition,
+            caches: Vec::new(),
+            clocks: Vec::new(),
+            clock_undo: Vec::new(),
+        }
+    }
+
+    /// A lane for what a cached node holds back.
+    pub(crate) fn add_cache(&mut self) -> usize {
+        self.caches.push(CacheLane::default());
+        self.caches.len() - 1
+    }
+
+    /// The clock of this name; the same name gives the same clock.
+    pub(crate) fn clock(&mut self, name: &Arc<str>) -> ClockId {
+        if let Some(at) = self.clocks.iter().position(|(n, _)| n == name) {
+            return ClockId(at);
+        }
+        self.clocks.push((Arc::clone(name), NO_TIMESTAMP));
+        ClockId(self.clocks.len() - 1)
+    }
+
+    /// Moves a clock forward to this time, never back, and reads it.
+    pub(crate) fn observe(&mut self, clock: ClockId, timestamp: i64) -> i64 {
+        let (_, time) = &mut self.clocks[clock.0];
+        if timestamp > *time {
+            self.clock_undo.push((clock.0, *time));
+            *time = timestamp;
+        }
+        self.clocks[clock.0].1
+    }
+
+    /// Every operator clock that has seen a record, by name.
+    pub(crate) fn clocks(&self) -> BTreeMap<String, i64> {
+        self.clocks
+            .iter()
+            .filter(|(_, time)| *time != NO_TIMESTAMP)
+            .map(|(name, time)| (name.to_string(), *time))
+            .collect()
+    }
+
+    /// Sets every clock to what was committed for its name.
+    pub(crate) fn restore_clocks(&mut self, committed: impl Fn(&str) -> Option<i64>) {
+        for (name, time) in &mut self.clocks {
+            *time = committed(name).unwrap_or(NO_TIMESTAMP);
+        }
+        self.clock_undo.clear();
+    }
+
+    /// Forgets everything but the stores, for nodes that are made anew.
+    pub(crate) fn reset(&mut self, wall_ms: i64) {
+        self.outbox = Outbox::default();
+        self.stream_time = NO_TIMESTAMP;
+        self.wall_ms = wall_ms;
+        self.schedules.clear();
+        self.place = None;
+        self.drops.clear();
+        self.caches.clear();
+        self.clocks.clear();
+        self.clock_undo.clear();
+    }
+
+    /// What a record does from here on can be undone.
+    pub(crate) fn savepoint(&mut self) {
+        self.stores.savepoint();
+        self.outbox.savepoint();
+        self.caches.iter_mut().for_each(CacheLane::savepoint);
+        self.clock_undo.clear();
+    }
+
+    /// Undoes what happened since the savepoint. Task stream time stays: the record was read.
+    pub(crate) fn undo(&mut self) {
+        self.stores.undo();
+        self.outbox.undo();
+        self.caches.iter_mut().for_each(CacheLane::undo);
+        for (clock, time) in self.clock_undo.drain(..).rev() {
+            self.clocks[clock].1 = time;
+        }
+    }
+
+    /// Notes that a node drops the current record.
+    pub(crate) fn drop_record(
+        &mut self,
+        node: &Arc<str>,
+        reason: DropReason,
+        detail: String,
+        dead_letter: bool,
+    ) {
+        let node = Arc::clone(node);
+        self.drops.push(Dropped { node, reason, detail, dead_letter });
+    }
+
+    /// The boundary a failure crosses when it leaves a node: attaches the node's name, once, and
+    /// ends it here where that is the rule.
+    #[cold]
+    pub(crate) fn boundary(&mut self, node: &Arc<str>, error: NodeError) -> Result<(), NodeError> {
+        match *error.0 {
+            Failure::User(source) if self.on_error == OnError::DropHere => {
+                self.drop_record(node, DropReason::Failed, source.to_string(), false);
+                Ok(())
+            }
+            Failure::User(source) => {
+                Err(NodeError(Box::new(Failure::Reported { node: Arc::clone(node), source })))
+            }
+            other => Err(NodeError(Box::new(other))),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Key-value stores, plain and with a timestamp beside each value. Own (de)serialising of keys and
+//! values; know nothing of who reads them.
+
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use headwater_state::database::Direction;
+use headwater_state::layout::timestamped;
+use headwater_state::store::{KeyValueReads, KeyValueStore as Bytes, StorePartition};
+
+use super::StateStore;
+use crate::processor::NodeError;
+use crate::serde::SharedSerde;
+
+/// A store from keys to values, one partition of it. Writes are visible to this task at once and to
+/// everyone else after the commit.
+pub struct KeyValueStore<K, V> {
+    name: Arc<str>,
+    bytes: Bytes,
+    key: SharedSerde<K>,
+    value: SharedSerde<V>,
+    key_buffer: Vec<u8>,
+    value_buffer: Vec<u8>,
+}
+
+impl<K, V> fmt::Debug for KeyValueStore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyValueStore({})", self.name)
+    }
+}
+
+impl<K: 'static, V: 'static> KeyValueStore<K, V> {
+    pub(crate) fn new(
+        name: Arc<str>,
+        state: StorePartition,
+        key: SharedSerde<K>,
+        value: SharedSerde<V>,
+    ) -> Self {
+        let bytes = Bytes::new(state);
+        Self { name, bytes, key, value, key_buffer: Vec::new(), value_buffer: Vec::new() }
+    }
+
+    fn encode_key(&mut self, key: &K) -> Result<(), NodeError> {
+        self.key_buffer.clear();
+        match self.key.encode(key, &mut self.key_buffer)? {
+            Some(_) => Ok(()),
+            None => Err(NodeError::message(format!("store `{}` takes no null key", self.name))),
+        }
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
+    pub fn get(&mut self, key: &K) -> Result<Option<V>, NodeError> {
+        self.encode_key(key)?;
+        match self.bytes.get(&self.key_buffer)? {
+            Some(value) => Ok(Some(self.value.decode(Some(&value))?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Sets a key. A value that its serde takes for null deletes it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn put(&mut self, key: &K, value: &V) -> Result<(), NodeError> {
+        self.encode_key(key)?;
+        self.value_buffer.clear();
+        match self.value.encode(value, &mut self.value_buffer)? {
+            Some(value) => self.bytes.put(&self.key_buffer, value)?,
+            None => self.bytes.delete(&self.key_buffer)?,
+        }
+        Ok(())
+    }
+
+    /// Deletes a key.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn delete(&mut self, key: &K) -> Result<(), NodeError> {
+        self.encode_key(key)?;
+        self.bytes.delete(&self.key_buffer)?;
+        Ok(())
+    }
+
+    /// Up to `limit` entries whose keys come after `after`, in the order of the keys' bytes. Give
+    /// the last key of one page to get the next.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn page(&mut self, after: Option<&K>, limit: usize) -> Result<Vec<(K, V)>, NodeError> {
+        let from = match after {
+            None => Bound::Unbounded,
+            Some(key) => {
+                self.encode_key(key)?;
+                Bound::Excluded(&*self.key_buffer)
+            }
+        };
+        let mut page = Vec::new();
+        let mut cursor = self.bytes.state().range(from, Bound::Unbounded, Direction::Forward)?;
+        while page.len() < limit && cursor.advance()? {
+            let key = self.key.decode(Some(cursor.key()))?;
+            page.push((key, self.value.decode(Some(cursor.value()))?));
+        }
+        Ok(page)
+    }
+}
+
+impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self) -> &StorePartition {
+        self.bytes.state()
+    }
+
+    fn state_mut(&mut self) -> &mut StorePartition {
+        self.bytes.state_mut()
+    }
+}
+
+/// A store from keys to values and the time of their last change: what tables keep.
+///
+/// Source: `TimestampedKeyValueStore` (KIP-258).
+pub struct TimestampedKeyValueStore<K, V> {
+    name: Arc<str>,
+    bytes: Bytes,
+    key: SharedSerde<K>,
+    value: SharedSerde<V>,
+    key_buffer: Vec<u8>,
+    value_buffer: Vec<u8>,
+}
+
+impl<K, V> fmt::Debug for TimestampedKeyValueStore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TimestampedKeyValueStore({})", self.name)
+    }
+}
+
+impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
+    pub(crate) fn new(
+        name: Arc<str>,
+        state: StorePartition,
+        key: SharedSerde<K>,
+        value: SharedSerde<V>,
+    ) -> Self {
+        let bytes = Bytes::new(state);
+        Self { name, bytes, key, value, key_buffer: Vec::new(), value_buffer: Vec::new() }
+    }
+
+    fn encode_key(&mut self, key: &K) -> Result<(), NodeError> {
+        self.key_buffer.clear();
+        match self.key.encode(key, &mut self.key_buffer)? {
+            Some(_) => Ok(()),
+            None => Err(NodeError::message(format!("store `{}` takes no null key", self.name))),
+        }
+    }
+
+    /// The value of a key and its time in milliseconds.
+    ///
+    /// # Errors
+    /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
+    pub fn get(&mut self, key: &K) -> Result<Option<(V, i64)>, NodeError> {
+        self.encode_key(key)?;
+        match self.bytes.get(&self.key_buffer)? {
+            Some(stored) => decode_timestamped(&self.name, &self.value, &stored).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The row of a key as it is stored: timestamp and value.
+    pub(crate) fn row(&mut self, key: &K) -> Result<Option<Box<[u8]>>, NodeError> {
+        self.encode_key(key)?;
+        Ok(self.bytes.get(&self.key_buffer)?.map(|row| Box::from(&*row)))
+    }
+
+    /// Reads what [`row`](Self::row) gave.
+    pub(crate) fn decode_row(&self, row: &[u8]) -> Result<(V, i64), NodeError> {
+        decode_timestamped(&self.name, &self.value, row)
+    }
+
+    /// Sets a key at this time. A value that its serde takes for null deletes it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn put(&mut self, key: &K, value: &V, timestamp: i64) -> Result<(), NodeError> {
+        self.encode_key(key)?;
+        self.value_buffer.clear();
+        if encode_timestamped(&self.value, value, timestamp, &mut self.value_buffer)? {
+            self.bytes.put(&self.key_buffer, &self.value_buffer)?;
+        } else {
+            self.bytes.delete(&self.key_buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a key.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn delete(&mut self, key: &K) -> Result<(), NodeError> {
+        self.encode_key(key)?;
+        self.bytes.delete(&self.key_buffer)?;
+        Ok(())
+    }
+}
+
+impl<K: 'static, V: 'static> StateStore for TimestampedKeyValueStore<K, V> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self) -> &StorePartition {
+        self.bytes.state()
+    }
+
+    fn state_mut(&mut self) -> &mut StorePartition {
+        self.bytes.state_mut()
+    }
+}
+
+/// Appends timestamp and value; false if the value stands for null (then nothing is to be kept).
+pub(super) fn encode_timestamped<V: 'static>(
+    serde: &SharedSerde<V>,
+    value: &V,
+    timestamp: i64,
+    into: &mut Vec<u8>,
+) -> Result<bool, NodeError> {
+    timestamped::encode(timestamp, &[], into);
+    Ok(serde.encode(value, into)?.is_some())
+}
+
+/// Reads timestamp and value of a row.
+pub(super) fn decode_timestamped<V: 'static>(
+    store: &str,
+    serde: &SharedSerde<V>,
+    stored: &[u8],
+) -> Result<(V, i64), NodeError> {
+    let (timestamp, value) = timestamped::decode(stored).ok_or_else(|| {
+        let n = stored.len();
+        NodeError::message(format!(
+            "a row of store `{store}` has {n} bytes, no timestamp: it is damaged"
+        ))
+    })?;
+    Ok((serde.decode(Some(value))?, timestamp))
+}

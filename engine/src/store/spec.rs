@@ -1,0 +1,226 @@
+//! What a topology says of a store: name, kind, serdes, caching, changelog. Owns opening it and
+//! showing its rows as JSON; knows no operator.
+
+use std::fmt;
+use std::sync::Arc;
+
+use headwater_state::store::StorePartition;
+use serde_json::Value as Json;
+
+use super::StateStore;
+use super::changelog::{ChangelogFormat, RestoreTarget};
+use super::key_value::{KeyValueStore, TimestampedKeyValueStore};
+use super::window::{TimestampedWindowStore, WindowStore};
+use crate::processor::NodeError;
+use crate::serde::{Serde, SharedSerde};
+
+/// The kind of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Rows by key.
+    KeyValue,
+    /// Rows by key, each with a timestamp.
+    TimestampedKeyValue,
+    /// Rows by key and window start.
+    Window(WindowSpec),
+    /// Rows by key and window start, each with a timestamp.
+    TimestampedWindow(WindowSpec),
+}
+
+/// The windows of a window store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSpec {
+    /// The windows' size in milliseconds: end = start + size.
+    pub size_ms: i64,
+    /// How long a window can be read, in milliseconds of the store's time.
+    pub retention_ms: i64,
+}
+
+impl StoreKind {
+    /// The store's window, if it is a window store.
+    pub fn window(&self) -> Option<WindowSpec> {
+        match self {
+            StoreKind::Window(spec) | StoreKind::TimestampedWindow(spec) => Some(*spec),
+            _ => None,
+        }
+    }
+
+    /// Rows carry a timestamp.
+    pub fn is_timestamped(&self) -> bool {
+        matches!(self, StoreKind::TimestampedKeyValue | StoreKind::TimestampedWindow(_))
+    }
+
+    /// How the store's changelog records look.
+    pub fn changelog_format(&self) -> ChangelogFormat {
+        match self {
+            StoreKind::KeyValue => ChangelogFormat::KeyValue,
+            StoreKind::TimestampedKeyValue => ChangelogFormat::TimestampedKeyValue,
+            StoreKind::Window(_) => ChangelogFormat::Window,
+            StoreKind::TimestampedWindow(_) => ChangelogFormat::TimestampedWindow,
+        }
+    }
+}
+
+type Open = dyn Fn(StorePartition) -> Result<Box<dyn StateStore>, NodeError> + Send + Sync;
+
+/// A store of a topology.
+#[derive(Clone)]
+pub struct StoreSpec {
+    /// The store's name, also in its changelog topic `<application>-<name>-changelog`.
+    pub name: Arc<str>,
+    /// What it keeps.
+    pub kind: StoreKind,
+    /// Changes are forwarded at a flush, one per key.
+    pub cached: bool,
+    /// Its rows as text.
+    pub view: Arc<dyn StoreView>,
+    open: Arc<Open>,
+}
+
+impl fmt::Debug for StoreSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("StoreSpec");
+        shown.field("name", &self.name).field("kind", &self.kind).field("cached", &self.cached);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl StoreSpec {
+    /// A store of this kind, keys and values by these serdes.
+    pub(crate) fn new<K: 'static, V: 'static>(
+        name: impl Into<Arc<str>>,
+        kind: StoreKind,
+        key: SharedSerde<K>,
+        value: SharedSerde<V>,
+    ) -> Self {
+        let name: Arc<str> = name.into();
+        let view = Arc::new(SerdeView { key: key.clone(), value: value.clone() });
+        let own = Arc::clone(&name);
+        let open = move |state: StorePartition| -> Result<Box<dyn StateStore>, NodeError> {
+            let (name, key, value) = (Arc::clone(&own), key.clone(), value.clone());
+            Ok(match kind {
+                StoreKind::KeyValue => Box::new(KeyValueStore::new(name, state, key, value)),
+                StoreKind::TimestampedKeyValue => {
+                    Box::new(TimestampedKeyValueStore::new(name, state, key, value))
+                }
+                StoreKind::Window(w) => {
+                    Box::new(WindowStore::new(name, state, w.retention_ms, key, value)?)
+                }
+                StoreKind::TimestampedWindow(w) => {
+                    Box::new(TimestampedWindowStore::new(name, state, w.retention_ms, key, value)?)
+                }
+            })
+        };
+        Self { name, kind, cached: false, view, open: Arc::new(open) }
+    }
+
+    /// Opens one partition of the store.
+    pub(crate) fn open(&self, state: StorePartition) -> Result<Box<dyn StateStore>, NodeError> {
+        (self.open)(state)
+    }
+
+    /// One partition of the store, to be restored from its changelog.
+    ///
+    /// # Errors
+    /// The state below cannot be read.
+    pub fn restore_target(
+        &self,
+        state: StorePartition,
+    ) -> Result<RestoreTarget, headwater_state::StateError> {
+        match self.kind.window() {
+            None => Ok(RestoreTarget::KeyValue(state)),
+            Some(w) => Ok(RestoreTarget::Window(headwater_state::store::WindowStore::new(
+                state,
+                w.retention_ms,
+            )?)),
+        }
+    }
+}
+
+/// A store's keys and values as text, for queries.
+pub trait StoreView: Send + Sync {
+    /// The bytes of the key that a text stands for; `None` if it stands for none.
+    fn key_from_text(&self, text: &str) -> Option<Vec<u8>>;
+    /// A key as JSON; `None` if it has no text form or cannot be read.
+    fn key_to_json(&self, key: &[u8]) -> Option<Json>;
+    /// A value (without its timestamp) as JSON; `None` as above.
+    fn value_to_json(&self, value: &[u8]) -> Option<Json>;
+    /// The ranges of key bytes from one key to another, in order; see [`Serde::key_ranges`].
+    fn key_ranges(
+        &self,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Option<Vec<crate::serde::KeyRange>>;
+}
+
+struct SerdeView<K, V> {
+    key: SharedSerde<K>,
+    value: SharedSerde<V>,
+}
+
+impl<K: 'static, V: 'static> StoreView for SerdeView<K, V> {
+    fn key_from_text(&self, text: &str) -> Option<Vec<u8>> {
+        self.key.to_bytes(&self.key.from_text(text)?).ok().flatten()
+    }
+
+    fn key_to_json(&self, key: &[u8]) -> Option<Json> {
+        self.key.to_json(&self.key.decode(Some(key)).ok()?)
+    }
+
+    fn value_to_json(&self, value: &[u8]) -> Option<Json> {
+        self.value.to_json(&self.value.decode(Some(value)).ok()?)
+    }
+
+    fn key_ranges(
+        &self,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Option<Vec<crate::serde::KeyRange>> {
+        let key = |text: Option<&str>| match text {
+            None => Some(None),
+            Some(text) => self.key.from_text(text).map(Some),
+        };
+        self.key.key_ranges(key(from)?.as_ref(), key(to)?.as_ref()).ok()
+    }
+}
+
+/// A store for processors, to be added to a builder.
+///
+/// ```
+/// use headwater::dsl::StreamsBuilder;
+/// use headwater::serde::serdes;
+/// use headwater::store::Stored;
+///
+/// let builder = StreamsBuilder::new();
+/// let seen = builder.add_store(Stored::key_value("seen", serdes::string(), serdes::i64()));
+/// ```
+#[derive(Debug)]
+pub struct Stored<S> {
+    pub(crate) spec: StoreSpec,
+    _store: std::marker::PhantomData<fn() -> S>,
+}
+
+impl<K: 'static, V: 'static> Stored<KeyValueStore<K, V>> {
+    /// A key-value store of this name.
+    pub fn key_value(
+        name: impl Into<Arc<str>>,
+        key: SharedSerde<K>,
+        value: SharedSerde<V>,
+    ) -> Self {
+        let spec = StoreSpec::new(name, StoreKind::KeyValue, key, value);
+        Self { spec, _store: std::marker::PhantomData }
+    }
+}
+
+impl<K: 'static, V: 'static> Stored<WindowStore<K, V>> {
+    /// A window store of this name: one value for each key and start.
+    pub fn window(
+        name: impl Into<Arc<str>>,
+        windows: WindowSpec,
+        key: SharedSerde<K>,
+        value: SharedSerde<V>,
+    ) -> Self {
+        let spec = StoreSpec::new(name, StoreKind::Window(windows), key, value);
+        Self { spec, _store: std::marker::PhantomData }
+    }
+}

@@ -1,0 +1,209 @@
+//! Window stores: one value for each key and window start, plain and with a timestamp beside each
+//! value. Own (de)serialising; expiry is the state crate's.
+
+use std::fmt;
+use std::sync::Arc;
+
+use headwater_state::commit::StoreCommit;
+use headwater_state::database::Direction;
+use headwater_state::store::{PutOutcome, StorePartition, WindowStore as Bytes};
+
+use super::StateStore;
+use super::key_value::{decode_timestamped, encode_timestamped};
+use crate::processor::NodeError;
+use crate::serde::SharedSerde;
+
+/// A store from keys and window starts to values, one partition of it.
+///
+/// The store's clock is the greatest start put into it. Windows with `start <= clock - retention`
+/// can no longer be read, by anyone (Kafka Streams' `RocksDBWindowStore`).
+pub struct WindowStore<K, V> {
+    inner: Inner<K, V>,
+}
+
+/// A [`WindowStore`] that also keeps the time of each value: what windowed tables keep.
+pub struct TimestampedWindowStore<K, V> {
+    inner: Inner<K, V>,
+}
+
+struct Inner<K, V> {
+    name: Arc<str>,
+    bytes: Bytes,
+    key: SharedSerde<K>,
+    value: SharedSerde<V>,
+    key_buffer: Vec<u8>,
+    value_buffer: Vec<u8>,
+}
+
+impl<K: 'static, V: 'static> Inner<K, V> {
+    fn new(
+        name: Arc<str>,
+        state: StorePartition,
+        retention_ms: i64,
+        key: SharedSerde<K>,
+        value: SharedSerde<V>,
+    ) -> Result<Self, NodeError> {
+        let bytes = Bytes::new(state, retention_ms).map_err(NodeError::state)?;
+        Ok(Self { name, bytes, key, value, key_buffer: Vec::new(), value_buffer: Vec::new() })
+    }
+
+    fn encode_key(&mut self, key: &K) -> Result<(), NodeError> {
+        self.key_buffer.clear();
+        match self.key.encode(key, &mut self.key_buffer)? {
+            Some(_) => Ok(()),
+            None => Err(NodeError::message(format!("store `{}` takes no null key", self.name))),
+        }
+    }
+}
+
+impl<K: 'static, V: 'static> WindowStore<K, V> {
+    pub(crate) fn new(
+        name: Arc<str>,
+        state: StorePartition,
+        retention_ms: i64,
+        key: SharedSerde<K>,
+        value: SharedSerde<V>,
+    ) -> Result<Self, NodeError> {
+        Ok(Self { inner: Inner::new(name, state, retention_ms, key, value)? })
+    }
+
+    /// The value of a key's window.
+    ///
+    /// # Errors
+    /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
+    pub fn fetch(&mut self, key: &K, start: i64) -> Result<Option<V>, NodeError> {
+        let s = &mut self.inner;
+        s.encode_key(key)?;
+        match s.bytes.fetch(&s.key_buffer, start)? {
+            Some(value) => Ok(Some(s.value.decode(Some(&value))?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A key's windows with starts from `from` to `to`, both included, by start.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn fetch_range(&mut self, key: &K, from: i64, to: i64) -> Result<Vec<(i64, V)>, NodeError> {
+        let s = &mut self.inner;
+        s.encode_key(key)?;
+        let reads = s.bytes.reads();
+        let mut cursor = reads.fetch_range(&s.key_buffer, from, to, Direction::Forward)?;
+        let mut found = Vec::new();
+        while cursor.advance()? {
+            found.push((cursor.start_ms(), s.value.decode(Some(cursor.value()))?));
+        }
+        Ok(found)
+    }
+
+    /// Sets the value of a key's window, or deletes it with `None`. False if the window is past
+    /// retention: nothing was stored.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn put(&mut self, key: &K, start: i64, value: Option<&V>) -> Result<bool, NodeError> {
+        let s = &mut self.inner;
+        s.encode_key(key)?;
+        s.value_buffer.clear();
+        let value = match value {
+            Some(value) => s.value.encode(value, &mut s.value_buffer)?,
+            None => None,
+        };
+        Ok(s.bytes.put(&s.key_buffer, start, value)? == PutOutcome::Stored)
+    }
+}
+
+impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
+    pub(crate) fn new(
+        name: Arc<str>,
+        state: StorePartition,
+        retention_ms: i64,
+        key: SharedSerde<K>,
+        value: SharedSerde<V>,
+    ) -> Result<Self, NodeError> {
+        Ok(Self { inner: Inner::new(name, state, retention_ms, key, value)? })
+    }
+
+    /// The value of a key's window and its time.
+    ///
+    /// # Errors
+    /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
+    pub fn fetch(&mut self, key: &K, start: i64) -> Result<Option<(V, i64)>, NodeError> {
+        let s = &mut self.inner;
+        s.encode_key(key)?;
+        match s.bytes.fetch(&s.key_buffer, start)? {
+            Some(stored) => decode_timestamped(&s.name, &s.value, &stored).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The row of a key's window as it is stored: timestamp and value.
+    pub(crate) fn row(&mut self, key: &K, start: i64) -> Result<Option<Box<[u8]>>, NodeError> {
+        let s = &mut self.inner;
+        s.encode_key(key)?;
+        Ok(s.bytes.fetch(&s.key_buffer, start)?.map(|row| Box::from(&*row)))
+    }
+
+    /// Reads what [`row`](Self::row) gave.
+    pub(crate) fn decode_row(&self, row: &[u8]) -> Result<(V, i64), NodeError> {
+        decode_timestamped(&self.inner.name, &self.inner.value, row)
+    }
+
+    /// Sets the value of a key's window at this time, or deletes it with `None`. False if the
+    /// window is past retention: nothing was stored.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn put(
+        &mut self,
+        key: &K,
+        start: i64,
+        value: Option<&V>,
+        timestamp: i64,
+    ) -> Result<bool, NodeError> {
+        let s = &mut self.inner;
+        s.encode_key(key)?;
+        s.value_buffer.clear();
+        let kept = match value {
+            Some(value) => encode_timestamped(&s.value, value, timestamp, &mut s.value_buffer)?,
+            None => false,
+        };
+        let value = kept.then_some(&*s.value_buffer);
+        Ok(s.bytes.put(&s.key_buffer, start, value)? == PutOutcome::Stored)
+    }
+}
+
+macro_rules! window_state_store {
+    ($store:ident) => {
+        impl<K, V> fmt::Debug for $store<K, V> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($store), "({})"), self.inner.name)
+            }
+        }
+
+        impl<K: 'static, V: 'static> StateStore for $store<K, V> {
+            fn name(&self) -> &str {
+                &self.inner.name
+            }
+
+            fn state(&self) -> &StorePartition {
+                self.inner.bytes.state()
+            }
+
+            fn state_mut(&mut self) -> &mut StorePartition {
+                self.inner.bytes.state_mut()
+            }
+
+            fn commit(&self, changelog: Option<i64>) -> StoreCommit {
+                self.inner.bytes.commit(changelog)
+            }
+
+            fn committed(&mut self, commit: &StoreCommit) {
+                self.inner.bytes.committed(commit);
+            }
+        }
+    };
+}
+
+window_state_store!(WindowStore);
+window_state_store!(TimestampedWindowStore);

@@ -1,0 +1,348 @@
+//! `TopologyTestDriver`: runs the whole topology as one task, one partition per topic, step by step,
+//! with a wall clock that stands still until it is moved.
+//!
+//! Source: `org.apache.kafka.streams.TopologyTestDriver` (KIP-247, KIP-470). After each processed
+//! record, also one that was read back from a topic, due stream-time punctuations run, caches are
+//! flushed in topology order, and only then is what was written read back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater_state::database::memory::MemoryDisk;
+use headwater_state::database::{Database, Direction};
+use headwater_state::layout::{timestamped, window};
+use headwater_state::lease::Leases;
+use headwater_state::positions::TaskPositions;
+use headwater_state::store::{KeyValueReads, StorePartition};
+
+use crate::config::StreamsConfig;
+use crate::log::Fetched;
+use crate::metrics::Metrics;
+use crate::record::batch::{RecordBatch, RecordBatchBuilder};
+use crate::record::{Headers, TaskId, TopicPartition, Window};
+use crate::serde::{SerdeError, SharedSerde};
+use crate::task::{StreamTask, TaskError, TaskSettings, store_family};
+use crate::time::Now;
+use crate::topology::Topology;
+
+/// Runs a topology step by step.
+///
+/// ```
+/// use headwater::dsl::{Consumed, Produced, StreamsBuilder};
+/// use headwater::serde::serdes::{i64, string};
+/// use headwater::testing::{TestInput, TestOutput, TopologyTestDriver};
+///
+/// let builder = StreamsBuilder::new();
+/// builder
+///     .stream("in", Consumed::with(string(), i64()))
+///     .map_values(|_, n| n * 2)
+///     .to("out", Produced::with(string(), i64()));
+/// let mut driver = TopologyTestDriver::new(&builder.build()?)?;
+/// TestInput::new("in", string(), i64()).pipe(&mut driver, &"a".into(), &21, 1_000)?;
+/// let out = TestOutput::new("out", string(), i64()).read(&mut driver)?;
+/// assert_eq!((&*out[0].key, out[0].value, out[0].timestamp), ("a", 42, 1_000));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct TopologyTestDriver {
+    task: StreamTask,
+    topology: Arc<Topology>,
+    ends: BTreeMap<Arc<str>, i64>,
+    outputs: BTreeMap<Arc<str>, VecDeque<TestRecord<Option<Vec<u8>>, Option<Vec<u8>>>>>,
+    wall_ms: i64,
+}
+
+/// A record that came out, or went in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestRecord<K, V> {
+    /// The key.
+    pub key: K,
+    /// The value.
+    pub value: V,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// The headers.
+    pub headers: Headers,
+}
+
+/// A row of a store, as bytes without the store's own framing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRow {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The window, of window stores.
+    pub window: Option<Window>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// The row's time, of stores that keep one.
+    pub timestamp: Option<i64>,
+}
+
+impl TopologyTestDriver {
+    /// A driver whose wall clock starts at 0 and whose failing records go to dead letter topics.
+    ///
+    /// # Errors
+    /// A processor's `init` failed.
+    pub fn new(topology: &Arc<Topology>) -> Result<Self, TaskError> {
+        Self::with(topology, &StreamsConfig::new("test"), 0)
+    }
+
+    /// A driver with these settings, its wall clock at `wall_clock_ms`.
+    ///
+    /// # Errors
+    /// A processor's `init` failed.
+    pub fn with(
+        topology: &Arc<Topology>,
+        config: &StreamsConfig,
+        wall_clock_ms: i64,
+    ) -> Result<Self, TaskError> {
+        let id = TaskId { subtopology: 0, partition: 0 };
+        let state = |source| TaskError::State { task: id, source };
+        let database: Arc<dyn Database> = MemoryDisk::new().open("test").map_err(state)?;
+        let leases = Leases::new();
+        let application_id: Arc<str> = config.application_id.as_str().into();
+        let mut stores = Vec::new();
+        for (index, spec) in topology.stores().iter().enumerate() {
+            let lease = leases.grant(&store_family(&application_id, &spec.name), 0);
+            let partition = StorePartition::open(Arc::clone(&database), lease).map_err(state)?;
+            stores.push((index, partition));
+        }
+        let settings = TaskSettings {
+            application_id: Arc::clone(&application_id),
+            on_error: config.on_error,
+            dead_letter_topic: config.dead_letter_topic.as_deref().map(Into::into),
+            partition_counts: Arc::default(),
+            queue_bytes: usize::MAX,
+            tasks_family: None,
+            whole_topology: true,
+            metrics: Metrics::new().task(&application_id, "0_0"),
+        };
+        let from = TaskPositions::default();
+        let now = now(wall_clock_ms);
+        let mut task = StreamTask::new(topology, id, stores, &from, settings, now)?;
+        for input in 0..task.inputs().len() {
+            task.enqueue(input, Fetched { batches: Vec::new(), position: 0, at_end: true }, now);
+        }
+        Ok(Self {
+            task,
+            topology: Arc::clone(topology),
+            ends: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            wall_ms: wall_clock_ms,
+        })
+    }
+
+    /// One record arrives, and everything it causes is processed.
+    ///
+    /// # Errors
+    /// Processing failed and the settings say to fail ([`OnError::Fail`](crate::config::OnError)).
+    ///
+    /// # Panics
+    /// The topology does not read this topic.
+    pub fn pipe(
+        &mut self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp: i64,
+        headers: &Headers,
+    ) -> Result<(), TaskError> {
+        let mut batch = RecordBatchBuilder::new();
+        batch.append(timestamp, key, value, headers).expect("the test's headers keep the limits");
+        let input = self.input(topic).expect("the topology reads the topic");
+        self.enqueue(input, batch);
+        self.run()
+    }
+
+    /// The wall clock jumps forward at once; due wall-clock punctuations run, and everything they
+    /// cause is processed.
+    ///
+    /// # Errors
+    /// As [`pipe`](Self::pipe).
+    pub fn advance_wall_clock(&mut self, by: Duration) -> Result<(), TaskError> {
+        self.wall_ms += crate::time::saturating_ms(by);
+        while !self.task.punctuate_wall(now(self.wall_ms))? {}
+        self.settle()?;
+        self.run()
+    }
+
+    /// Takes the raw records written to a topic so far.
+    pub fn take(&mut self, topic: &str) -> Vec<TestRecord<Option<Vec<u8>>, Option<Vec<u8>>>> {
+        self.outputs.get_mut(topic).map(|records| records.drain(..).collect()).unwrap_or_default()
+    }
+
+    /// Task stream time.
+    pub fn stream_time(&self) -> i64 {
+        self.task.stream_time()
+    }
+
+    /// The rows of a store that can be read now, in the store's order.
+    ///
+    /// # Panics
+    /// The topology has no such store, or a row is damaged.
+    pub fn rows(&self, store: &str) -> Vec<StoredRow> {
+        let specs = self.topology.stores();
+        let at = specs.iter().position(|s| *s.name == *store).expect("the topology has the store");
+        let spec = &specs[at];
+        let state = self.task.store(at).state();
+        let split = |stored: &[u8]| match spec.kind.is_timestamped() {
+            false => (None, stored.to_vec()),
+            true => {
+                let (time, value) = timestamped::decode(stored).expect("the row has its time");
+                (Some(time), value.to_vec())
+            }
+        };
+        let mut rows = Vec::new();
+        match spec.kind.window() {
+            None => {
+                let mut cursor = state.all(Direction::Forward).expect("memory can be read");
+                while cursor.advance().expect("memory can be read") {
+                    let (timestamp, value) = split(cursor.value());
+                    rows.push(StoredRow {
+                        key: cursor.key().to_vec(),
+                        window: None,
+                        value,
+                        timestamp,
+                    });
+                }
+            }
+            Some(windows) => {
+                let observed = state.observed_ms().unwrap_or(0);
+                let mut cursor = state.all(Direction::Forward).expect("memory can be read");
+                while cursor.advance().expect("memory can be read") {
+                    let (key, start, _) = window::decode(cursor.key()).expect("a window key");
+                    if start <= observed - windows.retention_ms {
+                        continue;
+                    }
+                    let window = Some(Window { start, end: start.saturating_add(windows.size_ms) });
+                    let (timestamp, value) = split(cursor.value());
+                    rows.push(StoredRow { key: key.to_vec(), window, value, timestamp });
+                }
+            }
+        }
+        rows
+    }
+
+    fn run(&mut self) -> Result<(), TaskError> {
+        while self.task.process(now(self.wall_ms), 1)? > 0 {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Flushes caches, then reads back what was written.
+    fn settle(&mut self) -> Result<(), TaskError> {
+        self.task.flush()?;
+        for (to, batch) in self.task.take_outbox() {
+            let mut again = RecordBatchBuilder::new();
+            let output = self.outputs.entry(Arc::clone(&to.topic)).or_default();
+            for record in batch.records() {
+                let record = record.expect("the task's own encoding reads");
+                let headers = record.headers.decode().expect("the task's own encoding reads");
+                again
+                    .append(record.timestamp, record.key, record.value, &headers)
+                    .expect("what fitted once fits again");
+                output.push_back(TestRecord {
+                    key: record.key.map(<[u8]>::to_vec),
+                    value: record.value.map(<[u8]>::to_vec),
+                    timestamp: record.timestamp,
+                    headers,
+                });
+            }
+            if let Some(input) = self.input(&to.topic) {
+                self.enqueue(input, again);
+            }
+        }
+        Ok(())
+    }
+
+    fn input(&self, topic: &str) -> Option<usize> {
+        let inputs: &[TopicPartition] = self.task.inputs();
+        inputs.iter().position(|p| *p.topic == *topic)
+    }
+
+    fn enqueue(&mut self, input: usize, batch: RecordBatchBuilder) {
+        let topic = Arc::clone(&self.task.inputs()[input].topic);
+        let end = self.ends.entry(topic).or_insert(0);
+        let batch = RecordBatch::new(*end, batch.finish()).expect("the builder's encoding reads");
+        *end = batch.next_offset();
+        let fetched = Fetched { position: *end, batches: vec![batch], at_end: true };
+        self.task.enqueue(input, fetched, now(self.wall_ms));
+    }
+}
+
+fn now(wall_ms: i64) -> Now {
+    Now { monotonic: Duration::ZERO, wall_ms }
+}
+
+/// Puts typed records into a topic.
+#[derive(Debug, Clone)]
+pub struct TestInput<K, V> {
+    topic: String,
+    key: SharedSerde<K>,
+    value: SharedSerde<V>,
+}
+
+impl<K: 'static, V: 'static> TestInput<K, V> {
+    /// An input topic.
+    pub fn new(topic: &str, key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
+        Self { topic: topic.to_owned(), key, value }
+    }
+
+    /// One record arrives.
+    ///
+    /// # Errors
+    /// As [`TopologyTestDriver::pipe`]; a key or value that its serde refuses is a `User` failure.
+    pub fn pipe(
+        &self,
+        driver: &mut TopologyTestDriver,
+        key: &K,
+        value: &V,
+        timestamp: i64,
+    ) -> Result<(), TaskError> {
+        let refused = |error: SerdeError| TaskError::User {
+            task: driver.task.id(),
+            place: None,
+            message: error.to_string(),
+        };
+        let key = self.key.to_bytes(key).map_err(refused)?;
+        let value = self.value.to_bytes(value).map_err(refused)?;
+        let headers = Headers::empty();
+        driver.pipe(&self.topic, key.as_deref(), value.as_deref(), timestamp, headers)
+    }
+}
+
+/// Takes typed records from a topic.
+#[derive(Debug, Clone)]
+pub struct TestOutput<K, V> {
+    topic: String,
+    key: SharedSerde<K>,
+    value: SharedSerde<V>,
+}
+
+impl<K: 'static, V: 'static> TestOutput<K, V> {
+    /// An output topic.
+    pub fn new(topic: &str, key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
+        Self { topic: topic.to_owned(), key, value }
+    }
+
+    /// Takes every record written to the topic since the last call.
+    ///
+    /// # Errors
+    /// A record's bytes are none of these types.
+    pub fn read(
+        &self,
+        driver: &mut TopologyTestDriver,
+    ) -> Result<Vec<TestRecord<K, V>>, SerdeError> {
+        let records = driver.take(&self.topic).into_iter().map(|record| {
+            Ok(TestRecord {
+                key: self.key.decode(record.key.as_deref())?,
+                value: self.value.decode(record.value.as_deref())?,
+                timestamp: record.timestamp,
+                headers: record.headers,
+            })
+        });
+        records.collect()
+    }
+}

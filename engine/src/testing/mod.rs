@@ -1,0 +1,6 @@
+//! The test kit, for users too: run a topology without a log or a broker. May see everything; nothing
+//! may depend on it.
+
+mod driver;
+
+pub use driver::{StoredRow, TestInput, TestOutput, TestRecord, TopologyTestDriver};
