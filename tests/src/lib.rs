@@ -1,7 +1,9 @@
 //! Test support, shared by every suite under `tests/tests/`: the project's own sources as text,
-//! repeated proofs and their seeds, child processes to crash, a real Kafka broker. It knows no
-//! topology and judges nothing; the suites do.
+//! repeated proofs and their seeds, child processes to crash, a real Kafka broker, and the checker
+//! that recomputes results independently. Apart from the checker it knows no topology and judges
+//! nothing; the suites do.
 
+pub mod checker;
 pub mod child;
 #[cfg(feature = "kafka")]
 pub mod kafka_broker;

@@ -248,19 +248,19 @@ impl<C> Load<C> {
             3 => record.value = Some(vec![b' '; EVENT_BYTES_MAX + 1]),
             4 => record.value = Some(vec![b'['; 50_000]),
             5 => record.headers.push(("x-padding".to_owned(), vec![b'p'; 100_000])),
-            6 => record = self.at_time(event, EventTime::MAX.as_millis()),
+            6 => record.value = Some(at_the_end_of_time(event)),
             7 => record.timestamp = i64::MAX,
             _ => record.key = Some(vec![b'k'; 10_000]),
         }
         record
     }
+}
 
-    /// The event claiming a time of its own, in its value too.
-    fn at_time(&mut self, event: &DomainEvent, millis: i64) -> LoadRecord {
-        let mut event = event.clone();
-        event.metadata.timestamp = EventTime::from_millis(millis).expect("representable");
-        record(&event, event.to_json(), Kind::Hostile)
-    }
+/// The event claiming, in its value only, to come from the last representable moment.
+fn at_the_end_of_time(event: &DomainEvent) -> Vec<u8> {
+    let mut event = event.clone();
+    event.metadata.timestamp = EventTime::MAX;
+    event.to_json()
 }
 
 fn record(event: &DomainEvent, value: Vec<u8>, kind: Kind) -> LoadRecord {
