@@ -159,16 +159,23 @@ impl LogTable {
         partition: &LogPartition,
         offset: i64,
     ) -> Result<LogCursor<'r>> {
-        let from = match self.containing(reader, partition, offset)? {
-            Some((base, end)) if end > offset => base,
-            _ => offset,
+        let scan_from = |from: i64| {
+            let range = ScanRange {
+                from: batch_key(partition, from).to_vec(),
+                to: successor(&partition_prefix(partition)),
+            };
+            reader.scan(&self.log, range, Direction::Forward)
         };
-        let range = ScanRange {
-            from: batch_key(partition, from).to_vec(),
-            to: successor(&partition_prefix(partition)),
-        };
-        let cursor = reader.scan(&self.log, range, Direction::Forward)?;
-        Ok(LogCursor { cursor, partition: partition.clone() })
+        // A reader that goes on where it stopped asks for the very offset a batch begins at.
+        let mut cursor = scan_from(offset)?;
+        let mut at_first = cursor.advance()?;
+        if !at_first || base_offset(cursor.key(), partition)? != offset {
+            let containing = self.containing(reader, partition, offset)?;
+            if let Some((base, _)) = containing.filter(|(_, end)| *end > offset) {
+                (cursor, at_first) = (scan_from(base)?, false);
+            }
+        }
+        Ok(LogCursor { cursor, partition: partition.clone(), at_first })
     }
 }
 
@@ -176,6 +183,8 @@ impl LogTable {
 pub struct LogCursor<'r> {
     cursor: Box<dyn Cursor + 'r>,
     partition: LogPartition,
+    /// Whether the cursor stands on a batch that was not lent yet.
+    at_first: bool,
 }
 
 impl std::fmt::Debug for LogCursor<'_> {
@@ -191,7 +200,10 @@ impl LogCursor<'_> {
     /// `Corruption` names topic, partition and offset; the reader's own.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its items")]
     pub fn next(&mut self) -> Result<Option<StoredBatch<'_>>> {
-        let Some((key, value)) = self.cursor.next()? else { return Ok(None) };
+        if !std::mem::take(&mut self.at_first) && !self.cursor.advance()? {
+            return Ok(None);
+        }
+        let (key, value) = (self.cursor.key(), self.cursor.value());
         let base = base_offset(key, &self.partition)?;
         StoredBatch::decode(key, value, &self.partition, base).map(Some)
     }

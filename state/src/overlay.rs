@@ -1,24 +1,28 @@
 //! Uncommitted writes of one store-partition: ordered, in memory, in front of the database.
 //!
-//! Owns two layers of writes. The *active* one takes new writes; [`Overlay::freeze`] hands it over
+//! Owns layers of writes. The *active* one takes new writes; [`Overlay::freeze`] hands it over
 //! for a commit as a [`FrozenOverlay`], and new writes go to a fresh active layer while the commit
 //! is under way. Reads see active over frozen over database. Nothing here reaches the database
 //! unless a commit takes it there, so an abort is [`Overlay::discard`].
 //!
 //! ```text
 //!            put/delete        freeze            release_frozen (batch written)
-//!   (empty) ───────────► active ──────► frozen ───────────► gone, now in the database
-//!                          ▲              │
-//!                          └── discard ───┴─► (empty): abort, fence, unknown result
+//!   (empty) ───────────► active ──────► frozen ───────────► settled, now in the database
+//!                          ▲              │                    │
+//!                          └── discard ───┴────────────────────┴─► (empty): abort, fence, unknown
 //! ```
+//!
+//! The *settled* layer is the last one committed, kept to be read: most keys come again soon, and
+//! asking the database costs many times as much. It is right as long as nobody else writes the
+//! store-partition, which its lease is for, and the next commit replaces it.
 //!
 //! Each key remembers when it was touched last, because caches are forwarded in that order. One
 //! savepoint can be set, and undone to, at a cost proportional to what changed since.
 //! Must not know partitions, families or what keys mean.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -62,11 +66,16 @@ impl Slot {
     }
 }
 
-/// One layer: entries in slots, found through an ordered index, and deleted ranges below them.
+/// One layer: entries in slots, and deleted ranges below them.
+///
+/// Most layers are read and written by key alone, so entries are found by hash. Nothing ever walks
+/// the hash map: its order reaches no output. The ordered index is made by the first scan of the
+/// layer and kept up from then on.
 #[derive(Debug, Default)]
 struct Layer {
-    index: BTreeMap<Bytes, u32>,
     slots: Vec<Slot>,
+    by_key: HashMap<Bytes, u32>,
+    in_order: OnceLock<BTreeMap<Bytes, u32>>,
     /// Disjoint deleted ranges, from (inclusive) -> to (exclusive). Entries win over them.
     ranges: BTreeMap<Bytes, Bytes>,
     bytes: usize,
@@ -74,7 +83,34 @@ struct Layer {
 
 impl Layer {
     fn slot_of(&self, key: &[u8]) -> Option<usize> {
-        self.index.get(key).map(|slot| index(*slot))
+        self.by_key.get(key).map(|slot| index(*slot))
+    }
+
+    fn insert(&mut self, entry: Slot) {
+        let slot = u32::try_from(self.slots.len()).expect("an overlay is flushed long before");
+        self.bytes += entry.bytes();
+        self.by_key.insert(entry.key.clone(), slot);
+        if let Some(in_order) = self.in_order.get_mut() {
+            in_order.insert(entry.key.clone(), slot);
+        }
+        self.slots.push(entry);
+    }
+
+    /// Takes back the newest insertion.
+    fn remove_last(&mut self) {
+        let entry = self.slots.pop().expect("an inserted entry has a slot");
+        self.bytes -= entry.bytes();
+        self.by_key.remove(&entry.key);
+        if let Some(in_order) = self.in_order.get_mut() {
+            in_order.remove(&entry.key);
+        }
+    }
+
+    fn in_order(&self) -> &BTreeMap<Bytes, u32> {
+        self.in_order.get_or_init(|| {
+            let entries = self.slots.iter().zip(0..);
+            entries.map(|(entry, slot)| (entry.key.clone(), slot)).collect()
+        })
     }
 
     fn get(&self, key: &[u8]) -> Found<'_> {
@@ -99,7 +135,7 @@ impl Layer {
             Some(to) => Bound::Excluded(&to[..]),
             None => Bound::Unbounded,
         };
-        self.index.range::<[u8], _>((Bound::Included(&range.from[..]), to))
+        self.in_order().range::<[u8], _>((Bound::Included(&range.from[..]), to))
     }
 
     fn is_empty(&self) -> bool {
@@ -138,6 +174,7 @@ struct Savepoint {
 pub struct Overlay {
     active: Layer,
     frozen: Option<Arc<FrozenOverlay>>,
+    settled: Option<Arc<FrozenOverlay>>,
     savepoint: Savepoint,
     /// Counts touches; the greatest `touched` of any slot.
     clock: u64,
@@ -151,10 +188,12 @@ impl Overlay {
 
     /// What is known about a key.
     pub fn get(&self, key: &[u8]) -> Found<'_> {
-        match (self.active.get(key), &self.frozen) {
-            (Found::Unknown, Some(frozen)) => frozen.layer.get(key),
-            (found, _) => found,
-        }
+        let below = [&self.frozen, &self.settled].into_iter().flatten();
+        let layers = std::iter::once(&self.active).chain(below.map(|frozen| &frozen.layer));
+        layers
+            .map(|layer| layer.get(key))
+            .find(|found| *found != Found::Unknown)
+            .unwrap_or(Found::Unknown)
     }
 
     /// Sets a key, which becomes the one touched last.
@@ -177,18 +216,12 @@ impl Overlay {
 
     fn insert(&mut self, key: &[u8], value: Option<&[u8]>) {
         self.clock += 1;
-        let key = Bytes::copy_from_slice(key);
-        let slot =
-            u32::try_from(self.active.slots.len()).expect("an overlay is flushed long before");
-        let entry = Slot {
-            key: key.clone(),
+        self.active.insert(Slot {
+            key: Bytes::copy_from_slice(key),
             value: value.unwrap_or_default().to_vec(),
             live: value.is_some(),
             touched: self.clock,
-        };
-        self.active.bytes += entry.bytes();
-        self.active.slots.push(entry);
-        self.active.index.insert(key, slot);
+        });
         if self.savepoint.set {
             self.savepoint.changes.push(Undo::Inserted);
         }
@@ -267,11 +300,7 @@ impl Overlay {
     pub fn undo(&mut self) {
         while let Some(change) = self.savepoint.changes.pop() {
             match change {
-                Undo::Inserted => {
-                    let slot = self.active.slots.pop().expect("an inserted entry has a slot");
-                    self.active.index.remove(&slot.key);
-                    self.active.bytes -= slot.bytes();
-                }
+                Undo::Inserted => self.active.remove_last(),
                 Undo::Changed { slot, value, live, touched } => {
                     let entry = &mut self.active.slots[index(slot)];
                     self.active.bytes = self.active.bytes + value.len() - entry.value.len();
@@ -312,16 +341,20 @@ impl Overlay {
         frozen
     }
 
-    /// Forgets the frozen layer: its batch is in the database.
+    /// The frozen layer's batch is in the database: it is under commit no more, and settled.
     pub fn release_frozen(&mut self) {
-        self.frozen = None;
+        let committed = self.frozen.take().filter(|frozen| !frozen.is_empty());
+        if committed.is_some() {
+            self.settled = committed;
+        }
     }
 
-    /// Forgets both layers and the savepoint: none of it happened.
+    /// Forgets all layers and the savepoint: nothing happened that is not in the database.
     pub fn discard(&mut self) {
         self.end_savepoint();
         self.active = Layer::default();
         self.frozen = None;
+        self.settled = None;
     }
 
     fn end_savepoint(&mut self) {
@@ -345,14 +378,20 @@ impl Overlay {
         self.active.slots.len()
     }
 
-    /// Whether neither layer holds anything.
+    /// Whether nothing is uncommitted.
     pub fn is_empty(&self) -> bool {
         self.active.is_empty() && self.frozen.as_ref().is_none_or(|frozen| frozen.is_empty())
     }
 
-    /// Memory used by both layers.
+    /// Memory used by what is uncommitted. The settled layer comes on top: at most as much as one
+    /// commit had.
     pub fn bytes(&self) -> usize {
         self.active.bytes + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
+    }
+
+    /// Memory used by the settled layer.
+    pub fn settled_bytes(&self) -> usize {
+        self.settled.as_ref().map_or(0, |settled| settled.bytes())
     }
 }
 
@@ -365,7 +404,7 @@ pub struct FrozenOverlay {
 impl FrozenOverlay {
     /// Entries in key order; `None` is a deletion.
     pub fn in_key_order(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.layer.index.values().map(|slot| self.entry(*slot))
+        self.layer.in_order().values().map(|slot| self.entry(*slot))
     }
 
     /// Entries in the order of their last touch; `None` is a deletion.
@@ -403,7 +442,7 @@ impl FrozenOverlay {
 }
 
 impl Overlay {
-    /// A scan of both layers over a cursor of the database, whose keys have `prefix_bytes` bytes in
+    /// A scan of what is uncommitted over a cursor of the database, whose keys have `prefix_bytes` bytes in
     /// front of the store key.
     pub(crate) fn merge<'a>(
         &'a self,

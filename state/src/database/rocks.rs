@@ -90,10 +90,15 @@ pub struct RocksDatabase {
     memory: SharedMemory,
 }
 
+struct Entry {
+    family: Family,
+    disk_name: String,
+}
+
 struct Inner {
     db: Db,
     path: PathBuf,
-    families: RwLock<BTreeMap<String, (Family, FamilyKind)>>,
+    families: RwLock<BTreeMap<String, Entry>>,
     next_family: AtomicU32,
 }
 
@@ -128,8 +133,9 @@ impl RocksDatabase {
                 continue;
             };
             let id = u32::try_from(families.len()).expect("families are few");
-            families.insert(name.to_owned(), (Family::new(name, id), kind));
             let options = tuning::family_options(kind, memory);
+            let entry = Entry { family: Family::new(name, id), disk_name: disk_name.clone() };
+            families.insert(name.to_owned(), entry);
             descriptors.push(ColumnFamilyDescriptor::new(disk_name, options));
         }
         let db = Db::open_cf_descriptors(&options, path, descriptors)
@@ -174,19 +180,20 @@ impl Inner {
 
     fn disk_names(&self) -> Vec<String> {
         let families = self.families.read().expect("no panic happens under the lock");
-        families.values().map(|(family, kind)| tuning::disk_name(family.name(), *kind)).collect()
+        families.values().map(|entry| entry.disk_name.clone()).collect()
     }
 
     fn find(&self, name: &str) -> Option<Family> {
         let families = self.families.read().expect("no panic happens under the lock");
-        families.get(name).map(|(family, _)| family.clone())
+        families.get(name).map(|entry| entry.family.clone())
     }
 
     fn handle(&self, family: &Family) -> Result<Handle<'_>> {
         let families = self.families.read().expect("no panic happens under the lock");
-        let known = families.get(family.name()).filter(|(known, _)| known.id() == family.id());
+        let known = families.get(family.name());
         known
-            .and_then(|(_, kind)| self.db.cf_handle(&tuning::disk_name(family.name(), *kind)))
+            .filter(|entry| entry.family.id() == family.id())
+            .and_then(|entry| self.db.cf_handle(&entry.disk_name))
             .ok_or_else(|| StateError::NoFamily {
                 family: family.name().to_owned(),
                 database: self.path.display().to_string(),
@@ -230,14 +237,15 @@ impl Reader for RocksDatabase {
 impl Database for RocksDatabase {
     fn family(&self, name: &str, kind: FamilyKind) -> Result<Family> {
         let mut families = self.inner.families.write().expect("no panic happens under the lock");
-        if let Some((family, _)) = families.get(name) {
-            return Ok(family.clone());
+        if let Some(entry) = families.get(name) {
+            return Ok(entry.family.clone());
         }
         let options = tuning::family_options(kind, &self.memory);
-        let created = self.inner.db.create_cf(tuning::disk_name(name, kind), &options);
+        let disk_name = tuning::disk_name(name, kind);
+        let created = self.inner.db.create_cf(&disk_name, &options);
         created.map_err(|error| self.inner.place().error(error, "creating a family"))?;
         let family = Family::new(name, self.inner.next_family.fetch_add(1, Ordering::Relaxed));
-        families.insert(name.to_owned(), (family.clone(), kind));
+        families.insert(name.to_owned(), Entry { family: family.clone(), disk_name });
         Ok(family)
     }
 
@@ -249,8 +257,8 @@ impl Database for RocksDatabase {
     fn drop_family(&self, family: &Family) -> Result<()> {
         drop(self.inner.handle(family)?);
         let mut families = self.inner.families.write().expect("no panic happens under the lock");
-        let Some((_, kind)) = families.remove(family.name()) else { return Ok(()) };
-        let dropped = self.inner.db.drop_cf(&tuning::disk_name(family.name(), kind));
+        let Some(entry) = families.remove(family.name()) else { return Ok(()) };
+        let dropped = self.inner.db.drop_cf(&entry.disk_name);
         dropped.map_err(|error| self.inner.place().family(family).error(error, "dropping it"))
     }
 

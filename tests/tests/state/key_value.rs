@@ -193,3 +193,23 @@ fn a_key_no_store_could_hold_is_refused_and_nothing_is_written() {
         assert_eq!(&*store.get(&key[1..]).expect("read").expect("put before"), b"v");
     });
 }
+
+#[test]
+fn a_key_of_the_last_commit_is_read_without_asking_the_database_until_a_rewind() {
+    let disk = headwater_state::database::memory::MemoryDisk::new();
+    let database: Arc<dyn Database> = disk.open("d").expect("opens");
+    let leases = Leases::new();
+    let mut store = open(&database, &leases, 0);
+    store.put(b"k", b"1").expect("put");
+    commit(&mut store, &leases);
+    commit(&mut store, &leases);
+    disk.faults().damage("app/counts");
+    assert_eq!(&*store.get(b"k").expect("settled").expect("put before"), b"1");
+    assert_eq!(store.state().overlay().bytes(), 0, "what is settled is not uncommitted");
+    assert!(store.state().overlay().settled_bytes() > 0);
+    store.get(b"other").expect_err("the database is asked");
+    disk.faults().heal();
+    store.state_mut().rewind().expect("rewound");
+    disk.faults().damage("app/counts");
+    store.get(b"k").expect_err("the database is asked");
+}
