@@ -59,6 +59,7 @@ use crate::log::{
 };
 use crate::record::batch::RecordBatch;
 use crate::record::{TaskId, TopicPartition};
+use crate::task::{TaskCommit, set_changelog_ends};
 use crate::time::Now;
 
 use super::backoff::Backoff;
@@ -76,34 +77,25 @@ const FENCE_PERIOD: Duration = Duration::from_secs(60);
 pub struct TaskShare {
     /// The task.
     pub task: TaskId,
-    /// The next offset of each of its inputs, with its clocks as metadata.
-    pub offsets: Vec<(TopicPartition, CommittedOffset)>,
-    /// What is still to be sent: the rest of the outputs, then the changelog.
-    pub records: Vec<(TopicPartition, RecordBatch)>,
-    /// Its stores' frozen rows and its positions.
-    pub state: StateBatch,
-    /// The changelog partition of each store in `state`, in its order; `None` for a store without.
-    pub changelogs: Vec<Option<TopicPartition>>,
-    /// Where the state goes.
+    /// What it commits.
+    pub commit: TaskCommit,
+    /// Where its state goes.
     pub database: Arc<dyn Database>,
 }
 
-/// A task's state that a transaction has committed and that is in the database.
-#[derive(Debug)]
-pub struct WrittenShare {
-    /// The task.
-    pub task: TaskId,
-    /// What it committed.
-    pub offsets: Vec<(TopicPartition, CommittedOffset)>,
-    /// What was written, with the changelog positions that the commit gave it.
-    pub state: StateBatch,
-}
+/// The next offset of each input that a task committed, with its clocks.
+pub type TaskOffsets = Vec<(TopicPartition, CommittedOffset)>;
 
 /// How a transaction ended.
 #[derive(Debug)]
 pub enum Event {
     /// Committed, and the state is in the database.
-    Committed(Vec<WrittenShare>),
+    Committed {
+        /// What each task committed.
+        tasks: Vec<(TaskId, TaskOffsets)>,
+        /// Of each partition that got records, the offset after the last of them.
+        ends: Vec<(TopicPartition, i64)>,
+    },
     /// Lost, or nobody knows: every task of it rewinds. Committed offsets may be read once the
     /// committer [is idle](Committer::is_idle) again.
     Lost(LogError),
@@ -164,6 +156,7 @@ pub struct Committer {
     members: BTreeSet<TaskId>,
     queue: VecDeque<(TopicPartition, RecordBatch)>,
     queue_waits: bool,
+    ends: Vec<(TopicPartition, i64)>,
     backoff: Backoff,
     fences: VecDeque<Duration>,
     batches_sent: u64,
@@ -197,6 +190,7 @@ impl Committer {
             members: BTreeSet::new(),
             queue: VecDeque::new(),
             queue_waits: false,
+            ends: Vec::new(),
             backoff: Backoff::new(),
             fences: VecDeque::new(),
             batches_sent: 0,
@@ -291,8 +285,7 @@ impl Committer {
                 "task {} was not assigned when the transaction began",
                 share.task
             );
-            assert_eq!(share.changelogs.len(), share.state.stores.len(), "one answer per store");
-            self.queue.extend(std::mem::take(&mut share.records));
+            self.queue.extend(std::mem::take(&mut share.commit.records));
         }
         self.state = State::Sealed(shares);
     }
@@ -448,10 +441,10 @@ impl Committer {
         let mut state = StateBatch::default();
         let mut offsets = Vec::new();
         for share in &shares {
-            offsets.extend(share.offsets.iter().cloned());
+            offsets.extend(share.commit.offsets.iter().cloned());
             if holds_state {
-                state.stores.extend(share.state.stores.iter().cloned());
-                state.tasks.extend(share.state.tasks.iter().cloned());
+                state.stores.extend(share.commit.state.stores.iter().cloned());
+                state.tasks.extend(share.commit.state.tasks.iter().cloned());
             }
         }
         let identity = self.identity.clone().expect("a transaction began with an identity");
@@ -471,7 +464,7 @@ impl Committer {
                 self.state = State::Committing(shares, ticket);
                 None
             }
-            Poll::Done(Ok(committed)) => self.committed(shares, &committed),
+            Poll::Done(Ok(committed)) => self.committed(shares, committed),
             Poll::Done(Err(error)) if error.class == ErrorClass::Retry => {
                 tracing::warn!(transactional_id = &*self.transactional_id, %error, "commit again");
                 self.state = State::Sealed(shares);
@@ -486,23 +479,19 @@ impl Committer {
     }
 
     /// The log has committed. What it does not hold is written now, never before.
-    fn committed(&mut self, mut shares: Vec<TaskShare>, committed: &Committed) -> Option<Event> {
+    fn committed(&mut self, mut shares: Vec<TaskShare>, committed: Committed) -> Option<Event> {
+        self.ends = committed.ends;
         if self.log.holds_state() {
             return Some(self.finish(shares));
         }
+        let mut batches = Vec::new();
         for share in &mut shares {
-            for (store, changelog) in share.state.stores.iter_mut().zip(&share.changelogs) {
-                let end = committed.ends.iter().find(|(p, _)| Some(p) == changelog.as_ref());
-                if let Some((_, end)) = end {
-                    store.positions.changelog = Some(*end);
-                }
+            set_changelog_ends(&mut share.commit.state, &self.ends);
+            if !share.commit.state.is_empty() {
+                let batch = std::mem::take(&mut share.commit.state);
+                batches.push((batch, Arc::clone(&share.database)));
             }
         }
-        let batches: Vec<_> = shares
-            .iter()
-            .filter(|share| !share.state.is_empty())
-            .map(|share| (share.state.clone(), Arc::clone(&share.database)))
-            .collect();
         if batches.is_empty() {
             return Some(self.finish(shares));
         }
@@ -544,12 +533,8 @@ impl Committer {
 
     fn finish(&mut self, shares: Vec<TaskShare>) -> Event {
         self.end();
-        Event::Committed(
-            shares
-                .into_iter()
-                .map(|TaskShare { task, offsets, state, .. }| WrittenShare { task, offsets, state })
-                .collect(),
-        )
+        let tasks = shares.into_iter().map(|share| (share.task, share.commit.offsets)).collect();
+        Event::Committed { tasks, ends: std::mem::take(&mut self.ends) }
     }
 
     // ---- failures ------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 //!  Host ── any number of ──> Streams ── one per thread ──> StreamThread ── owns ──> Committer
 //!   │                           │ │                             │  ^                   │
 //!   │ state, log, memory        │ └── Membership (polled)       │  └─ restored ── Restorer
-//!   └ HTTP reads views          └──── assign, revoke ──────────>┘                     │
+//!   └ HTTP reads the boards     └──── assign, revoke ──────────>┘                     │
 //!                                                 StateWriter <── committed state ────┘
 //! ```
 //!
@@ -13,5 +13,19 @@
 //! steps them all on one.
 
 mod backoff;
+mod board;
 pub mod committer;
+mod lifecycle;
+mod messages;
+mod plan;
+mod restorer;
+mod setup;
+mod streams;
+mod thread;
 pub mod writer;
+
+pub use board::{Board, RestoreProgress, StoreHandle, TaskState, TaskStatus};
+pub use lifecycle::StreamsState;
+pub use messages::RestoreError;
+pub use restorer::StateHome;
+pub use streams::{Join, Streams, StreamsParts};

@@ -23,7 +23,7 @@ use headwater_state::commit::StoreCommit;
 use headwater_state::overlay::FrozenOverlay;
 use headwater_state::store::StorePartition;
 
-pub use changelog::ChangelogFormat;
+pub use changelog::{ChangelogFormat, RestoreTarget};
 pub use key_value::{KeyValueStore, TimestampedKeyValueStore};
 pub use spec::{StoreKind, StoreSpec, StoreView, Stored, WindowSpec};
 pub use window::{TimestampedWindowStore, WindowStore};

@@ -217,7 +217,7 @@ struct Bench {
 impl Bench {
     fn new(log: &ScriptedLog, disk: &MemoryDisk) -> Self {
         let leases = Leases::new();
-        let lease = leases.grant("counts", 0);
+        let lease = leases.grant("app/counts", 0);
         let database = disk.open("data").expect("memory opens");
         let store = StorePartition::open(database, lease).expect("opens");
         let (writer, jobs) =
@@ -281,17 +281,12 @@ impl Bench {
         self.committer.send([(TopicPartition::new("out", 0), batch())]);
     }
 
-    fn share(&mut self, offsets: Vec<(TopicPartition, CommittedOffset)>) -> TaskShare {
+    fn share(&mut self, offsets: TaskOffsets) -> TaskShare {
         let rows = self.store.freeze();
         let records = if rows.is_empty() { vec![] } else { vec![(changelog(), batch())] };
-        TaskShare {
-            task: TASK,
-            offsets,
-            records,
-            state: StateBatch { stores: vec![self.store.commit(None)], tasks: vec![] },
-            changelogs: vec![Some(changelog())],
-            database: Arc::clone(self.store.database()),
-        }
+        let state = StateBatch { stores: vec![self.store.commit(None)], tasks: vec![] };
+        let commit = TaskCommit { offsets, records, state };
+        TaskShare { task: TASK, commit, database: Arc::clone(self.store.database()) }
     }
 
     /// Begins, processes a record and asks for the commit.
@@ -384,11 +379,11 @@ fn killed_after_the_commit_before_the_batch_the_changelog_has_what_the_database_
 fn after_the_batch_the_database_has_the_unit_with_its_changelog_position() {
     let mut bench = Bench::idle();
     bench.seal();
-    let Event::Committed(shares) = bench.event() else { panic!("it commits") };
+    let Event::Committed { tasks, ends } = bench.event() else { panic!("it commits") };
     assert_eq!(bench.row(), Some(b"1".to_vec()));
     assert_eq!(bench.positions().changelog, Some(2));
-    assert_eq!(shares[0].offsets, [(input(), at(1, ""))]);
-    assert_eq!(shares[0].state.stores[0].positions.changelog, Some(2));
+    assert_eq!(tasks, [(TASK, vec![(input(), at(1, ""))])]);
+    assert_eq!(ends, [(changelog(), 2)]);
     assert!(bench.committer.is_idle());
 }
 
@@ -397,7 +392,7 @@ fn a_log_that_holds_the_state_gets_it_with_the_commit_and_nothing_is_written_her
     let mut bench = Bench::idle();
     bench.log.with(|script| script.holds_state = true);
     bench.seal();
-    assert!(matches!(bench.event(), Event::Committed(_)));
+    assert!(matches!(bench.event(), Event::Committed { .. }));
     assert_eq!(bench.log.with(|script| script.stores_committed), 1);
     assert_eq!(bench.row(), None, "the scripted log writes none");
 }
@@ -418,7 +413,7 @@ fn a_zombie_whose_lease_was_taken_over_writes_nothing_though_its_commit_went_thr
     let mut bench = Bench::idle();
     bench.seal();
     bench.until(Phase::Writing);
-    bench.leases.grant("counts", 0);
+    bench.leases.grant("app/counts", 0);
     assert!(matches!(bench.event(), Event::Lost(error) if error.class == ErrorClass::Fenced));
     assert_eq!(bench.row(), None);
     assert!(bench.committer.is_idle(), "the transaction itself is over");
@@ -431,7 +426,7 @@ fn the_identity_is_the_one_of_the_begin_whatever_a_rebalance_brings_later() {
     bench.process(b"1");
     let share = bench.share(vec![(input(), at(1, ""))]);
     bench.committer.commit(vec![share]);
-    assert!(matches!(bench.event(), Event::Committed(_)));
+    assert!(matches!(bench.event(), Event::Committed { .. }));
     assert_eq!(bench.log.with(|script| script.identities[0].epoch), 7);
 }
 
@@ -452,7 +447,7 @@ fn a_transaction_that_moved_no_offset_commits_the_old_one_with_new_clocks() {
     bench.committer.send([(TopicPartition::new("out", 0), batch())]);
     let share = bench.share(vec![(input(), at(5, "clock=9"))]);
     bench.committer.commit(vec![share]);
-    assert!(matches!(bench.event(), Event::Committed(_)));
+    assert!(matches!(bench.event(), Event::Committed { .. }));
     assert_eq!(bench.log.with(|script| script.offsets[0].clone()), [(input(), at(5, "clock=9"))]);
 }
 
@@ -502,7 +497,7 @@ fn an_abort_leaves_the_commit_of_another_thread_alone() {
     other.committer.abandon();
     other.until(Phase::Idle);
     one.log.resolve();
-    assert!(matches!(one.event(), Event::Committed(_)));
+    assert!(matches!(one.event(), Event::Committed { .. }));
     assert_eq!((one.row(), other.row()), (Some(b"1".to_vec()), None));
 }
 
@@ -516,7 +511,7 @@ fn a_full_disk_is_waited_for_and_the_state_is_written_then() {
     assert!(bench.step().is_none());
     bench.disk.faults().heal();
     bench.writer.step(now(10_000));
-    assert!(matches!(bench.event(), Event::Committed(_)));
+    assert!(matches!(bench.event(), Event::Committed { .. }));
     assert_eq!(bench.row(), Some(b"1".to_vec()));
 }
 
@@ -544,6 +539,6 @@ fn records_that_find_no_room_are_sent_later_in_the_same_order() {
     bench.seal();
     bench.step();
     assert_eq!(bench.committer.backlog(), 2);
-    assert!(matches!(bench.event(), Event::Committed(_)));
+    assert!(matches!(bench.event(), Event::Committed { .. }));
     assert_eq!(bench.log.calls(), ["begin", "send", "send", "send", "commit"]);
 }

@@ -1,0 +1,184 @@
+//! The board: what an application's actors tell the outside, to be read by the HTTP server and by
+//! tests. Owns task states, restore progress and which stores can be read; nothing on the record
+//! path reads it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use headwater_state::database::{Database, Family};
+
+use super::lifecycle::StreamsState;
+use crate::record::{TaskId, TopicPartition};
+use crate::store::StoreSpec;
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Its stores are being opened and its committed offsets read.
+    Opening,
+    /// Its stores are being restored.
+    Restoring,
+    /// It waits for the thread's transaction to end.
+    Ready,
+    /// It processes records.
+    Running,
+    /// Its transaction was lost; it goes back to what is committed.
+    Rewinding,
+    /// It is about to be given up.
+    Closing,
+}
+
+/// How far one store's restore has come.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RestoreProgress {
+    /// The next changelog offset to restore.
+    pub position: i64,
+    /// Where the restore ends.
+    pub end: i64,
+    /// Records restored.
+    pub records: u64,
+}
+
+/// One task of this instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskStatus {
+    /// Where it stands.
+    pub state: TaskState,
+    /// The number of the thread that runs it.
+    pub thread: usize,
+    /// Restores under way or done, by store.
+    pub restores: BTreeMap<Arc<str>, RestoreProgress>,
+    /// The committed next offset of each input.
+    pub committed: BTreeMap<TopicPartition, i64>,
+}
+
+/// One partition of one store, to be read: its committed rows.
+#[derive(Debug, Clone)]
+pub struct StoreHandle {
+    /// What the topology says of it.
+    pub spec: StoreSpec,
+    /// The task that owns it.
+    pub task: TaskId,
+    /// Where it is.
+    pub database: Arc<dyn Database>,
+    /// Its family there.
+    pub family: Family,
+    /// The partition.
+    pub partition: u32,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    state: StreamsState,
+    failure: Option<String>,
+    tasks: BTreeMap<TaskId, TaskStatus>,
+    stores: BTreeMap<(Arc<str>, u32), StoreHandle>,
+}
+
+/// The board of one application. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Board(Arc<Mutex<Inner>>);
+
+impl Board {
+    /// An empty board.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The application's lifecycle state.
+    pub fn state(&self) -> StreamsState {
+        self.inner().state
+    }
+
+    /// Why the application is in `Error`.
+    pub fn failure(&self) -> Option<String> {
+        self.inner().failure.clone()
+    }
+
+    /// Every task of this instance.
+    pub fn tasks(&self) -> BTreeMap<TaskId, TaskStatus> {
+        self.inner().tasks.clone()
+    }
+
+    /// The partitions of a store that are on this instance.
+    pub fn store(&self, name: &str) -> Vec<StoreHandle> {
+        let inner = self.inner();
+        inner.stores.values().filter(|s| *s.spec.name == *name).cloned().collect()
+    }
+
+    /// The names of the stores that are on this instance, sorted.
+    pub fn stores(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.inner().stores.keys().map(|(n, _)| Arc::clone(n)).collect();
+        names.dedup();
+        names
+    }
+
+    /// Every task that is here runs, and the application does.
+    pub fn is_ready(&self) -> bool {
+        let inner = self.inner();
+        inner.state == StreamsState::Running
+            && inner.tasks.values().all(|task| task.state == TaskState::Running)
+    }
+
+    pub(crate) fn set_state(&self, state: StreamsState) {
+        self.inner().state = state;
+    }
+
+    pub(crate) fn fail(&self, why: &str) {
+        self.inner().failure.get_or_insert_with(|| why.to_owned());
+    }
+
+    pub(crate) fn task(&self, task: TaskId, thread: usize, state: TaskState) {
+        let mut inner = self.inner();
+        let status = inner.tasks.entry(task).or_insert_with(|| TaskStatus {
+            state,
+            thread,
+            restores: BTreeMap::new(),
+            committed: BTreeMap::new(),
+        });
+        (status.state, status.thread) = (state, thread);
+    }
+
+    pub(crate) fn committed<'o>(
+        &self,
+        task: TaskId,
+        offsets: impl IntoIterator<Item = (&'o TopicPartition, i64)>,
+    ) {
+        if let Some(status) = self.inner().tasks.get_mut(&task) {
+            status.committed.extend(offsets.into_iter().map(|(p, o)| (p.clone(), o)));
+        }
+    }
+
+    pub(crate) fn restoring(
+        &self,
+        task: TaskId,
+        store: &Arc<str>,
+        records: u64,
+        position: i64,
+        end: i64,
+    ) {
+        if let Some(status) = self.inner().tasks.get_mut(&task) {
+            let progress = RestoreProgress { position, end, records: 0 };
+            let progress = status.restores.entry(Arc::clone(store)).or_insert(progress);
+            (progress.position, progress.end) = (position, end);
+            progress.records += records;
+        }
+    }
+
+    pub(crate) fn open_stores(&self, stores: impl IntoIterator<Item = StoreHandle>) {
+        let stores = stores.into_iter().map(|s| ((Arc::clone(&s.spec.name), s.partition), s));
+        self.inner().stores.extend(stores);
+    }
+
+    /// The task left this instance, with its stores.
+    pub(crate) fn remove(&self, task: TaskId) {
+        let mut inner = self.inner();
+        inner.tasks.remove(&task);
+        inner.stores.retain(|_, store| store.task != task);
+    }
+}

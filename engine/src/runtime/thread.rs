@@ -1,0 +1,755 @@
+//! The stream thread: an actor that runs tasks and commits them together, with one transactional
+//! producer. Owns the order of work and the tasks' lifecycles on this thread; knows no operator, no
+//! serde and no membership protocol.
+//!
+//! One iteration, which is one [`step`](Actor::step):
+//! 1. **Commands** are taken from the mailbox: assign, revoke, lost, identity, stop.
+//! 2. **The committer** does one of its steps. A transaction that is committed releases its tasks'
+//!    frozen overlays; one that is lost rewinds every task of the thread.
+//! 3. **Tasks move on**: offsets and stores that were asked for may be here. A task is installed, or
+//!    comes back from a rewind, only while no transaction is open, so that a transaction holds
+//!    only tasks that were assigned when it began.
+//! 4. **Fetch**: each input queue with room takes what its reader has. Not taking is the
+//!    back-pressure; nothing is ever paused.
+//! 5. **Process**: each task in turn, first a different one each time, a bounded number of records.
+//!    This goes on while the transaction before is being committed.
+//! 6. **Punctuate** by the wall clock what is due.
+//! 7. **Begin and send**: when there is something uncommitted and the committer is idle, a transaction
+//!    begins, with the identity of this moment; outboxes go into it. While another one is being
+//!    committed, they are held back.
+//! 8. **Decide to commit**: by interval, by uncommitted bytes, for a revocation, for tasks that wait
+//!    to be installed, or to stop.
+//! 9. **Close** tasks that were taken away and have nothing uncommitted; say so.
+//!
+//! The thread never waits for a disk, a broker or a lock that one of them holds: the log answers by
+//! tickets, and committed state is written by the state writer.
+//!
+//! Failures, by class: `Retry` leaves everything as it is and tries again; `Abort`, `Fenced` and
+//! unknown results rewind; `Fatal`, and `User` failures that the topology's handler did not take,
+//! stop the application and say why. A panic outside user code is the thread's end.
+
+mod latency;
+mod offsets;
+mod slot;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::board::{Board, StoreHandle};
+use super::committer::{Committer, Event, Phase, TaskShare};
+use super::messages::{Command, FromThread, OpenedTask, Report, RestoreRequest};
+use super::plan::Blueprint;
+use crate::actor::{Actor, Address, Bell, Full, Mailbox, Next, Ticket, ticket};
+use crate::error::{Classified, ErrorClass};
+use crate::log::{Identity, Isolation, Log, LogResult, Purpose};
+use crate::metrics::{Metrics, ThreadMetrics};
+use crate::record::{TaskId, TopicPartition};
+use crate::task::{StreamTask, TaskError, TaskSettings};
+use crate::time::Now;
+use crate::topology::Topology;
+
+use offsets::OffsetsWanted;
+use slot::{Answer, Running, Slot, Stage, positions};
+
+/// Answers of the log that ring no bell are looked for this often.
+const POLL: Duration = Duration::from_millis(2);
+/// A call that failed with `Retry` is made again after this time.
+const RETRY: Duration = Duration::from_millis(50);
+/// Committed records of repartition topics are deleted this often (`repartition.purge.interval.ms`).
+const PURGE_INTERVAL: Duration = Duration::from_secs(30);
+/// Bytes that one input takes from its reader at once.
+const FETCH_BYTES: usize = 1 << 20;
+/// Batches that the producer has not taken; beyond it nothing is processed.
+const BACKLOG_MAX: usize = 256;
+
+/// What a thread is made of.
+pub(crate) struct ThreadParts {
+    pub(crate) number: usize,
+    pub(crate) name: String,
+    pub(crate) application: Arc<str>,
+    pub(crate) topology: Arc<Topology>,
+    pub(crate) limits: Limits,
+    /// Of every task; metrics and family are filled in for each.
+    pub(crate) settings: Arc<dyn Fn(TaskId) -> TaskSettings + Send + Sync>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) committer: Committer,
+    pub(crate) bell: Bell,
+    pub(crate) commands: Mailbox<Command>,
+    pub(crate) reports: Address<FromThread>,
+    pub(crate) restorer: Address<RestoreRequest>,
+    pub(crate) board: Board,
+    pub(crate) metrics: Metrics,
+}
+
+/// How much a thread does before it commits or turns to the next task.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) commit_interval: Duration,
+    /// Uncommitted bytes of all its tasks.
+    pub(crate) overlay_bytes: usize,
+    pub(crate) records_per_turn: usize,
+}
+
+/// The actor. See the [module](self).
+pub(crate) struct StreamThread {
+    parts: ThreadParts,
+    metrics: ThreadMetrics,
+    slots: Vec<Slot>,
+    identity: Option<Identity>,
+    /// The task whose turn is first.
+    turn: usize,
+    /// When the last commit was decided.
+    committed_at: Duration,
+    rewind_wanted: bool,
+    initialised: bool,
+    stopping: bool,
+    failed: bool,
+    outgoing: VecDeque<Report>,
+    requests: VecDeque<RestoreRequest>,
+    purge: BTreeMap<TopicPartition, i64>,
+    purged_at: Duration,
+    purging: Option<Ticket<LogResult<()>>>,
+}
+
+impl std::fmt::Debug for StreamThread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamThread")
+            .field("name", &self.parts.name)
+            .field("tasks", &self.slots.iter().map(|s| (s.id(), s.state())).collect::<Vec<_>>())
+            .field("committer", &self.parts.committer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Actor for StreamThread {
+    fn name(&self) -> &str {
+        &self.parts.name
+    }
+
+    fn bell(&self) -> Bell {
+        self.parts.bell.clone()
+    }
+
+    fn step(&mut self, now: Now) -> Next {
+        self.take_commands();
+        let mut next = self.step_committer(now);
+        if !self.failed {
+            next = next.sooner(self.move_tasks(now));
+            next = next.sooner(self.fetch(now));
+            next = next.sooner(self.process(now));
+            next = next.sooner(self.punctuate(now));
+            self.begin_and_send(now);
+            next = next.sooner(self.decide(now));
+        }
+        self.purge(now);
+        self.close_tasks();
+        if self.is_over() {
+            self.say(Report::Stopped);
+        }
+        match self.deliver(now) {
+            Next::Done => Next::Done,
+            delivered => next.sooner(delivered),
+        }
+    }
+}
+
+impl StreamThread {
+    pub(crate) fn new(parts: ThreadParts) -> Self {
+        let metrics = parts.metrics.thread(&parts.application, &parts.name);
+        Self {
+            parts,
+            metrics,
+            slots: Vec::new(),
+            identity: None,
+            turn: 0,
+            committed_at: Duration::ZERO,
+            rewind_wanted: false,
+            initialised: false,
+            stopping: false,
+            failed: false,
+            outgoing: VecDeque::new(),
+            requests: VecDeque::new(),
+            purge: BTreeMap::new(),
+            purged_at: Duration::ZERO,
+            purging: None,
+        }
+    }
+
+    // ---- 1: commands ---------------------------------------------------------------------------
+
+    fn take_commands(&mut self) {
+        while let Some(command) = self.parts.commands.take() {
+            match command {
+                Command::Assign { tasks, identity } => {
+                    self.identity = Some(identity);
+                    tasks.into_iter().for_each(|task| self.open(task));
+                }
+                Command::Identity(identity) => self.identity = Some(identity),
+                Command::Revoke(tasks) => {
+                    for slot in self.slots.iter_mut().filter(|s| tasks.contains(&s.id())) {
+                        slot.closing = true;
+                    }
+                }
+                Command::Lost(tasks) => self.lose_tasks(&tasks),
+                Command::Stop => {
+                    self.stopping = true;
+                    self.slots.iter_mut().for_each(|slot| slot.closing = true);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, blueprint: Arc<Blueprint>) {
+        let task = blueprint.task;
+        if self.stopping || self.failed {
+            return self.say(Report::Closed(task));
+        }
+        assert!(self.slots.iter().all(|slot| slot.id() != task), "task {task} is here already");
+        let (promise, stores) = ticket(self.parts.bell.clone());
+        self.requests.push_back(RestoreRequest::Open { task: Arc::clone(&blueprint), promise });
+        let offsets = OffsetsWanted::new(blueprint.inputs.clone());
+        let stage = Stage::Opening { stores: Answer::Waits(stores), offsets };
+        self.slots.push(Slot { blueprint, stage, closing: false });
+        self.slots.sort_by_key(Slot::id);
+        self.show(task);
+    }
+
+    /// Tasks that another member may run already: nothing of them is committed here.
+    fn lose_tasks(&mut self, tasks: &[TaskId]) {
+        let committer = &mut self.parts.committer;
+        if committer.is_open() && tasks.iter().any(|task| committer.members().contains(task)) {
+            committer.abandon();
+            self.rewind_wanted = true;
+        }
+        let (lost, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.slots).into_iter().partition(|s| tasks.contains(&s.id()));
+        self.slots = kept;
+        lost.into_iter().for_each(|slot| self.close(slot));
+    }
+
+    // ---- 2: the committer ----------------------------------------------------------------------
+
+    fn step_committer(&mut self, now: Now) -> Next {
+        let sealed = self.committed_at;
+        let (event, next) = self.parts.committer.step(now);
+        if let Some(event) = event {
+            self.ended(event, sealed, now);
+        }
+        if self.parts.committer.is_idle() && !std::mem::replace(&mut self.initialised, true) {
+            self.say(Report::Initialised);
+        }
+        next
+    }
+
+    fn ended(&mut self, event: Event, sealed: Duration, now: Now) {
+        match event {
+            Event::Committed { tasks, ends } => {
+                self.metrics.commit_total.inc();
+                let latency = now.monotonic.saturating_sub(sealed);
+                self.metrics.commit_latency.observe(latency.as_secs_f64());
+                for (id, offsets) in tasks {
+                    let Some(slot) = self.slots.iter_mut().find(|s| s.id() == id) else { continue };
+                    let Some(running) = slot.running_mut() else { continue };
+                    running.task.commit_done(&ends);
+                    let moved = offsets.iter().map(|(p, o)| (p, o.next_offset));
+                    self.parts.board.committed(id, moved.clone());
+                    let purged = &slot.blueprint.purged;
+                    let purge = moved.filter(|(p, _)| purged.contains(*p));
+                    self.purge.extend(purge.map(|(p, o)| (p.clone(), o)));
+                }
+            }
+            Event::Lost(error) => {
+                tracing::warn!(thread = self.parts.name, %error, "transaction lost, tasks rewind");
+                self.rewind_wanted = true;
+            }
+            Event::Refused(error) => self.fail(&format!(
+                "the log refuses an output: {error}; raise the topic's limit or make the record \
+                 smaller"
+            )),
+            Event::Fatal(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    // ---- 3: tasks move on ----------------------------------------------------------------------
+
+    fn move_tasks(&mut self, now: Now) -> Next {
+        let transaction = self.parts.committer.is_open() || self.committing();
+        if self.rewind_wanted && !transaction {
+            self.rewind_wanted = false;
+            self.rewind_all();
+        }
+        let idle = self.parts.committer.is_idle();
+        let mut next = Next::Wait;
+        for at in 0..self.slots.len() {
+            if self.slots[at].closing || self.failed {
+                continue;
+            }
+            match self.move_task(at, idle, now) {
+                Ok(false) => {}
+                Ok(true) => next = Next::Again,
+                Err(why) => self.fail(&why),
+            }
+            let waits =
+                matches!(self.slots[at].stage, Stage::Opening { .. } | Stage::Rewinding { .. });
+            if waits && idle {
+                next = next.sooner(Next::WakeAt(now.monotonic + POLL));
+            }
+        }
+        next
+    }
+
+    fn committing(&self) -> bool {
+        let phase = self.parts.committer.phase();
+        matches!(phase, Phase::Sealed | Phase::Committing | Phase::Writing)
+    }
+
+    /// True if the task came one stage further.
+    fn move_task(&mut self, at: usize, idle: bool, now: Now) -> Result<bool, String> {
+        let group = Arc::clone(&self.parts.application);
+        let log = Arc::clone(&self.parts.log);
+        let slot = &mut self.slots[at];
+        let id = slot.id();
+        match &mut slot.stage {
+            // Committed offsets are read only while nothing of this id is unresolved.
+            Stage::Opening { stores, offsets } => {
+                let known = offsets.poll(&*log, &group, now).map_err(text)?.is_some();
+                if !(stores.poll()? && known) {
+                    return Ok(false);
+                }
+                self.replace(at, |stage| match stage {
+                    Stage::Opening { stores: Answer::Here(opened), offsets } => {
+                        Stage::Ready { opened, offsets }
+                    }
+                    other => other,
+                });
+            }
+            Stage::Ready { .. } if idle => self.install(at, now)?,
+            Stage::Rewinding { replay, offsets, .. } if idle => {
+                let replay = replay.get_or_insert_with(|| {
+                    let (promise, answer) = ticket(self.parts.bell.clone());
+                    self.requests.push_back(RestoreRequest::Replay { task: id, promise });
+                    Answer::Waits(answer)
+                });
+                let known = offsets.poll(&*log, &group, now).map_err(text)?.is_some();
+                if !(replay.poll()? && known) {
+                    return Ok(false);
+                }
+                self.resume(at, now)?;
+            }
+            _ => return Ok(false),
+        }
+        self.show(id);
+        Ok(true)
+    }
+
+    fn replace(&mut self, at: usize, change: impl FnOnce(Stage) -> Stage) {
+        let slot = self.slots.remove(at);
+        let Slot { blueprint, stage, closing } = slot;
+        self.slots.insert(at, Slot { blueprint, stage: change(stage), closing });
+    }
+
+    /// Makes the task and lets it run.
+    fn install(&mut self, at: usize, now: Now) -> Result<(), String> {
+        let slot = self.slots.remove(at);
+        let Slot { blueprint, stage, closing } = slot;
+        let Stage::Ready { opened, mut offsets } = stage else {
+            unreachable!("only a ready task is installed")
+        };
+        let id = blueprint.task;
+        let start = offsets.poll(&*self.parts.log, &self.parts.application, now).map_err(text)?;
+        let start = start.expect("a ready task knows its offsets");
+        let from = positions(id, start).map_err(text)?;
+        let OpenedTask { stores, database, tasks_family } = opened;
+        let handles = blueprint.stores.iter().zip(&stores).map(|(store, state)| StoreHandle {
+            spec: store.spec.clone(),
+            task: id,
+            database: Arc::clone(&database),
+            family: state.family().clone(),
+            partition: state.partition(),
+        });
+        let handles: Vec<_> = handles.collect();
+        let indexes = blueprint.stores.iter().map(|store| store.index);
+        let stores = indexes.zip(stores).collect();
+        let settings = TaskSettings { tasks_family, ..(self.parts.settings)(id) };
+        let task = StreamTask::new(&self.parts.topology, id, stores, &from, settings, now);
+        let mut running = Running::new(task.map_err(text)?, database);
+        running.begin(start);
+        self.parts.board.open_stores(handles);
+        self.metrics.task_created_total.inc();
+        self.slots.insert(at, Slot { blueprint, stage: Stage::Running(running), closing });
+        self.say(Report::Running(id));
+        Ok(())
+    }
+
+    fn rewind_all(&mut self) {
+        self.metrics.rewind_total.inc();
+        for at in 0..self.slots.len() {
+            let inputs = self.slots[at].blueprint.inputs.clone();
+            let id = self.slots[at].id();
+            self.replace(at, |stage| match stage {
+                Stage::Running(running) | Stage::Rewinding { running, .. } => {
+                    Stage::Rewinding { running, replay: None, offsets: OffsetsWanted::new(inputs) }
+                }
+                other => other,
+            });
+            self.show(id);
+        }
+    }
+
+    /// A rewound task runs again.
+    fn resume(&mut self, at: usize, now: Now) -> Result<(), String> {
+        let slot = self.slots.remove(at);
+        let Slot { blueprint, stage, closing } = slot;
+        let Stage::Rewinding { mut running, mut offsets, .. } = stage else {
+            unreachable!("only a rewinding task resumes")
+        };
+        let start = offsets.poll(&*self.parts.log, &self.parts.application, now).map_err(text)?;
+        running.rewind(start.expect("its offsets are known"), now).map_err(text)?;
+        let id = blueprint.task;
+        self.slots.insert(at, Slot { blueprint, stage: Stage::Running(running), closing });
+        self.say(Report::Running(id));
+        Ok(())
+    }
+
+    // ---- 4: fetch ------------------------------------------------------------------------------
+
+    fn fetch(&mut self, now: Now) -> Next {
+        let mut next = Next::Wait;
+        for at in 0..self.slots.len() {
+            if self.slots[at].closing {
+                continue;
+            }
+            let inputs = self.slots[at].running().map_or(0, |r| r.readers.len());
+            for input in 0..inputs {
+                match self.fetch_input(at, input, now) {
+                    Ok(true) => {
+                        self.metrics.poll_total.inc();
+                        next = Next::Again;
+                    }
+                    Ok(false) => {}
+                    Err(error) if error.class == ErrorClass::Retry => {
+                        tracing::debug!(%error, "fetch is tried again");
+                        next = next.sooner(Next::WakeAt(now.monotonic + RETRY));
+                    }
+                    Err(error) => self.fail(&format!("input cannot be read: {error}")),
+                }
+            }
+        }
+        next
+    }
+
+    /// True if records came.
+    fn fetch_input(&mut self, at: usize, input: usize, now: Now) -> LogResult<bool> {
+        let (log, bell) = (&self.parts.log, &self.parts.bell);
+        let running = self.slots[at].running_mut().expect("only running tasks are fetched for");
+        let room = running.task.wants(input);
+        if room == 0 {
+            return Ok(false);
+        }
+        let reader = match &mut running.readers[input] {
+            Some(reader) => reader,
+            empty => {
+                let (partition, from) =
+                    (&running.task.inputs()[input], running.task.next_offset(input));
+                let (isolation, purpose) = (Isolation::ReadCommitted, Purpose::Input);
+                let opened = log.reader(partition, from, isolation, purpose, bell.clone())?;
+                empty.insert(opened)
+            }
+        };
+        let fetched = reader.take(room.min(FETCH_BYTES))?;
+        let came = !fetched.batches.is_empty();
+        running.latency[input].enter(&fetched, now);
+        running.task.enqueue(input, fetched, now);
+        Ok(came)
+    }
+
+    // ---- 5 and 6: process, punctuate -----------------------------------------------------------
+
+    fn uncommitted_bytes(&self) -> usize {
+        self.slots.iter().filter_map(Slot::running).map(|r| r.task.uncommitted_bytes()).sum()
+    }
+
+    /// No room for more uncommitted work: the next record waits for a commit.
+    fn is_full(&self) -> bool {
+        self.parts.committer.backlog() > BACKLOG_MAX
+            || self.uncommitted_bytes() >= self.parts.limits.overlay_bytes
+    }
+
+    fn process(&mut self, now: Now) -> Next {
+        let mut next = Next::Wait;
+        let tasks = self.slots.len();
+        self.turn = self.turn.wrapping_add(1);
+        for offset in 0..tasks {
+            let at = (self.turn + offset) % tasks;
+            if self.failed || self.rewind_wanted || self.is_full() {
+                break;
+            }
+            let slot = &mut self.slots[at];
+            if slot.closing {
+                continue;
+            }
+            let Some(running) = slot.running_mut() else { continue };
+            let max = self.parts.limits.records_per_turn;
+            let done = guarded(|| running.task.process(now, max));
+            // Records that a reader skipped have left too.
+            for (input, latency) in running.latency.iter_mut().enumerate() {
+                let position = running.task.next_offset(input);
+                latency.leave(position, now, &self.metrics.process_latency);
+            }
+            match done {
+                Ok(0) => {}
+                Ok(records) => {
+                    self.metrics.process_total.inc_by(u64::try_from(records).unwrap_or(u64::MAX));
+                    next = Next::Again;
+                }
+                Err(error) => next = next.sooner(self.task_failed(&error, now)),
+            }
+        }
+        next
+    }
+
+    fn punctuate(&mut self, now: Now) -> Next {
+        let mut next = Next::Wait;
+        for at in 0..self.slots.len() {
+            if self.slots[at].closing || self.failed || self.rewind_wanted {
+                continue;
+            }
+            let Some(running) = self.slots[at].running_mut() else { continue };
+            let Some(due) = running.task.next_wall_punctuation() else { continue };
+            if due > now.wall_ms {
+                let wait = u64::try_from(due.saturating_sub(now.wall_ms)).unwrap_or(0);
+                let at = now.monotonic.saturating_add(Duration::from_millis(wait));
+                next = next.sooner(Next::WakeAt(at));
+                continue;
+            }
+            match guarded(|| running.task.punctuate_wall(now)) {
+                Ok(_) => {
+                    self.metrics.punctuate_total.inc();
+                    next = Next::Again;
+                }
+                Err(error) => next = next.sooner(self.task_failed(&error, now)),
+            }
+        }
+        next
+    }
+
+    fn task_failed(&mut self, error: &Failure, now: Now) -> Next {
+        match error {
+            Failure::Task(error) => match error.class() {
+                ErrorClass::Retry => {
+                    tracing::warn!(%error, "task is tried again");
+                    return Next::WakeAt(now.monotonic + RETRY);
+                }
+                ErrorClass::Abort | ErrorClass::Fenced => {
+                    tracing::warn!(%error, "tasks rewind");
+                    self.parts.committer.abandon();
+                    self.rewind_wanted = true;
+                }
+                ErrorClass::Fatal | ErrorClass::User => self.fail(&chain(error)),
+            },
+            Failure::Panic(message) => self.fail(message),
+        }
+        Next::Again
+    }
+
+    // ---- 7 and 8: begin, send, decide ----------------------------------------------------------
+
+    fn begin_and_send(&mut self, now: Now) {
+        if self.failed || self.rewind_wanted {
+            return;
+        }
+        if self.parts.committer.is_idle() && self.slots.iter().any(Slot::needs_commit) {
+            let Some(identity) = self.identity.clone() else { return };
+            let running = self.slots.iter().filter(|slot| slot.running().is_some());
+            let members: BTreeSet<TaskId> = running.map(Slot::id).collect();
+            if let Some(event) = self.parts.committer.begin(identity, members, now) {
+                let sealed = self.committed_at;
+                return self.ended(event, sealed, now);
+            }
+        }
+        if self.parts.committer.is_open() {
+            for slot in &mut self.slots {
+                let Some(running) = slot.running_mut() else { continue };
+                let records = running.task.take_outbox();
+                self.metrics.sent_batches.inc_by(u64::try_from(records.len()).unwrap_or(0));
+                self.parts.committer.send(records);
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Now) -> Next {
+        if self.failed {
+            return Next::Wait;
+        }
+        let uncommitted = self.uncommitted_bytes();
+        self.metrics.uncommitted_bytes.set(i64::try_from(uncommitted).unwrap_or(i64::MAX));
+        if !self.parts.committer.is_open() {
+            return Next::Wait;
+        }
+        let due = self.committed_at + self.parts.limits.commit_interval;
+        let now_due = now.monotonic >= due
+            || uncommitted >= self.parts.limits.overlay_bytes
+            || self.slots.iter().any(|slot| slot.closing || slot.is_ready());
+        if !now_due {
+            return Next::WakeAt(due);
+        }
+        self.commit(now)
+    }
+
+    fn commit(&mut self, now: Now) -> Next {
+        let holds_state = self.parts.log.holds_state();
+        let mut shares = Vec::new();
+        for at in 0..self.slots.len() {
+            let id = self.slots[at].id();
+            let Some(running) = self.slots[at].running_mut() else { continue };
+            if !running.task.needs_commit() {
+                continue;
+            }
+            match guarded(|| running.task.prepare_commit(holds_state)) {
+                Ok(commit) => {
+                    let database = Arc::clone(&running.database);
+                    shares.push(TaskShare { task: id, commit, database });
+                }
+                Err(Failure::Task(error)) if error.class() == ErrorClass::Retry => {
+                    // Some tasks may have frozen already: their transaction cannot be taken back.
+                    tracing::warn!(%error, "commit cannot be prepared, tasks rewind");
+                    self.parts.committer.abandon();
+                    self.rewind_wanted = true;
+                    return Next::WakeAt(now.monotonic + RETRY);
+                }
+                Err(error) => return self.task_failed(&error, now),
+            }
+        }
+        self.committed_at = now.monotonic;
+        self.parts.committer.commit(shares);
+        Next::Again
+    }
+
+    fn purge(&mut self, now: Now) {
+        if self.purge.is_empty() || now.monotonic < self.purged_at + PURGE_INTERVAL {
+            return;
+        }
+        self.purged_at = now.monotonic;
+        let before = std::mem::take(&mut self.purge).into_iter().collect();
+        // What fails is asked again with the next commit's offsets.
+        self.purging = Some(self.parts.log.delete_records(before));
+    }
+
+    // ---- 9: closing ----------------------------------------------------------------------------
+
+    fn close_tasks(&mut self) {
+        let committer = &self.parts.committer;
+        let busy: BTreeSet<TaskId> = committer.members().clone();
+        let failed = self.failed;
+        let (over, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.slots).into_iter().partition(|slot| {
+                let done = slot.closing && !slot.needs_commit() && !busy.contains(&slot.id());
+                failed || done
+            });
+        self.slots = kept;
+        over.into_iter().for_each(|slot| self.close(slot));
+    }
+
+    fn close(&mut self, slot: Slot) {
+        let id = slot.id();
+        if slot.running().is_some() {
+            self.metrics.task_closed_total.inc();
+        }
+        drop(slot);
+        self.parts.board.remove(id);
+        self.requests.push_back(RestoreRequest::Close(id));
+        self.say(Report::Closed(id));
+    }
+
+    /// Everything is closed and no transaction is left behind open.
+    fn is_over(&self) -> bool {
+        let phase = self.parts.committer.phase();
+        let settled =
+            matches!(phase, Phase::Absent | Phase::Initialising | Phase::Idle | Phase::Dead);
+        (self.stopping || self.failed) && self.slots.is_empty() && settled
+    }
+
+    fn fail(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.failed, true) {
+            tracing::error!(thread = self.parts.name, why, "stream thread failed");
+            self.parts.committer.abandon();
+            self.say(Report::Failed(why.to_owned()));
+        }
+    }
+
+    // ---- talking -------------------------------------------------------------------------------
+
+    fn say(&mut self, report: Report) {
+        if self.outgoing.back() != Some(&report) {
+            self.outgoing.push_back(report);
+        }
+    }
+
+    fn show(&self, task: TaskId) {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.id() == task) {
+            self.parts.board.task(task, self.parts.number, slot.state());
+        }
+    }
+
+    /// Hands over what is to be said. The last word is `Stopped`.
+    fn deliver(&mut self, now: Now) -> Next {
+        while let Some(request) = self.requests.pop_front() {
+            if let Err(Full(request)) = self.parts.restorer.send(request) {
+                self.requests.push_front(request);
+                return Next::WakeAt(now.monotonic + POLL);
+            }
+        }
+        while let Some(report) = self.outgoing.pop_front() {
+            let last = report == Report::Stopped;
+            let message = FromThread { thread: self.parts.number, report };
+            if let Err(Full(message)) = self.parts.reports.send(message) {
+                self.outgoing.push_front(message.report);
+                return Next::WakeAt(now.monotonic + POLL);
+            }
+            if last {
+                return Next::Done;
+            }
+        }
+        Next::Wait
+    }
+}
+
+/// Why a task's call failed.
+enum Failure {
+    Task(TaskError),
+    Panic(String),
+}
+
+/// Calls a task. Panics of user code are dealt with inside it; one that escapes is a bug here, and
+/// still must not take other applications of the process down.
+fn guarded<T>(call: impl FnOnce() -> Result<T, TaskError>) -> Result<T, Failure> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(Failure::Task),
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "no message".to_owned());
+            Err(Failure::Panic(format!("a task panicked: {message}")))
+        }
+    }
+}
+
+fn text(error: impl std::error::Error) -> String {
+    chain(&error)
+}
+
+/// The error with its sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut shown = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        shown.push_str(": ");
+        shown.push_str(&error.to_string());
+        source = error.source();
+    }
+    shown
+}

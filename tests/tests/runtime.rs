@@ -1,0 +1,7 @@
+//! The runtime, end to end: whole applications on a log, stepped on one thread under a virtual
+//! clock unless a test says otherwise.
+
+mod runtime {
+    mod embedded;
+    mod world;
+}

@@ -1,0 +1,175 @@
+//! A process that is stepped: an application on the embedded log over a disk in memory, a virtual
+//! clock, and ways to kill it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater::actor::{Actor, Bell, Next, Poll, Ticket};
+use headwater::config::StreamsConfig;
+use headwater::log::embedded::{EmbeddedLog, EmbeddedSettings};
+use headwater::log::{Cleanup, Isolation, Log, LogResult, Purpose, TopicSpec};
+use headwater::membership::single::Single;
+use headwater::metrics::Metrics;
+use headwater::record::batch::{RecordBatch, RecordBatchBuilder};
+use headwater::record::{Headers, TopicPartition};
+use headwater::runtime::{StateHome, Streams, StreamsParts, StreamsState};
+use headwater::time::{Clock, VirtualClock};
+use headwater::topology::Topology;
+use headwater_state::database::memory::MemoryDisk;
+use headwater_state::lease::Leases;
+
+/// One run of the process.
+pub(crate) struct World {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) clock: VirtualClock,
+    pub(crate) log: Arc<EmbeddedLog>,
+    pub(crate) streams: Streams,
+    pub(crate) metrics: Metrics,
+    actors: Vec<Option<Box<dyn Actor>>>,
+}
+
+/// An output record: key, value, timestamp.
+pub(crate) type Output = (String, Option<i64>, i64);
+
+impl World {
+    /// Starts the application on this disk.
+    pub(crate) fn start(
+        disk: &MemoryDisk,
+        clock: &VirtualClock,
+        config: StreamsConfig,
+        topology: Arc<Topology>,
+    ) -> Self {
+        let database = disk.open("data").expect("the disk is free");
+        let leases = Leases::new();
+        let (log, mut actors) =
+            EmbeddedLog::open(database.clone(), leases.clone(), EmbeddedSettings::default())
+                .expect("the log opens");
+        let metrics = Metrics::new();
+        let group = config.application_id.clone();
+        let (streams, more) = Streams::build(StreamsParts {
+            topology,
+            config,
+            instance: "0".to_owned(),
+            log: log.clone(),
+            home: StateHome::Shared(database),
+            leases,
+            join: Box::new(move |space| Ok(Box::new(Single::new(group, space)))),
+            metrics: metrics.clone(),
+            overlay_bytes: 1 << 20,
+            queue_bytes: 1 << 16,
+            create_topics: Some(2),
+        })
+        .expect("the configuration is valid");
+        actors.extend(more);
+        let actors = actors.into_iter().map(Some).collect();
+        Self { disk: disk.clone(), clock: clock.clone(), log, streams, metrics, actors }
+    }
+
+    /// Steps every actor once and lets a millisecond pass.
+    pub(crate) fn round(&mut self) {
+        for slot in &mut self.actors {
+            if let Some(actor) = slot
+                && actor.step(self.clock.now()) == Next::Done
+            {
+                *slot = None;
+            }
+        }
+        self.clock.advance(Duration::from_millis(1));
+    }
+
+    /// Steps until it is so.
+    pub(crate) fn until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
+        for _ in 0..5_000 {
+            if so(self) {
+                return;
+            }
+            self.round();
+        }
+        let (state, tasks) = (self.streams.state(), self.streams.board().tasks());
+        let failure = self.streams.board().failure();
+        panic!("not so after 5,000 rounds: {what}; {state}, {failure:?}, {tasks:?}");
+    }
+
+    pub(crate) fn until_running(&mut self) {
+        self.until("running", |w| w.streams.state() == StreamsState::Running);
+    }
+
+    /// Waits for an answer.
+    pub(crate) fn answer<T>(&mut self, ticket: &Ticket<LogResult<T>>) -> T {
+        for _ in 0..1_000 {
+            match ticket.poll() {
+                Poll::Pending => self.round(),
+                Poll::Done(answer) => return answer.expect("the log accepts"),
+                Poll::Abandoned => panic!("nobody answers"),
+            }
+        }
+        panic!("no answer after 1,000 rounds");
+    }
+
+    pub(crate) fn create(&mut self, topics: &[(&str, u32)]) {
+        let spec = |(name, partitions): &(&str, u32)| TopicSpec {
+            name: (*name).into(),
+            partitions: *partitions,
+            cleanup: Cleanup::Delete { retention: None },
+        };
+        let ticket = self.log.create_topics(topics.iter().map(spec).collect());
+        self.answer(&ticket);
+    }
+
+    /// Appends records (key, value, timestamp) to one partition, durably.
+    pub(crate) fn append(&mut self, topic: &str, partition: u32, records: &[(&str, &str, i64)]) {
+        let mut batch = RecordBatchBuilder::new();
+        for (key, value, time) in records {
+            let (key, value) = (key.as_bytes(), value.as_bytes());
+            batch.append(*time, Some(key), Some(value), Headers::empty()).expect("small");
+        }
+        let batch = RecordBatch::new(0, batch.finish()).expect("well-formed");
+        let to = TopicPartition::new(topic, partition);
+        let ticket = self.log.append(&[(to, batch)], Bell::new());
+        self.answer(&ticket);
+    }
+
+    /// Everything in a topic of 64-bit counts by key, partition after partition.
+    pub(crate) fn outputs(&self, topic: &str) -> Vec<Output> {
+        let spec = self.log.topics().into_iter().find(|t| *t.name == *topic);
+        let mut found = Vec::new();
+        for partition in 0..spec.map_or(0, |t| t.partitions) {
+            let from = TopicPartition::new(topic, partition);
+            let reader =
+                self.log.reader(&from, 0, Isolation::ReadCommitted, Purpose::Restore, Bell::new());
+            let mut reader = reader.expect("the topic is there");
+            loop {
+                let fetched = reader.take(1 << 20).expect("readable");
+                for batch in &fetched.batches {
+                    for record in batch.records() {
+                        let record = record.expect("whole");
+                        let key = record.key.expect("a key");
+                        let value = record
+                            .value
+                            .map(|v| i64::from_be_bytes(v.try_into().expect("eight bytes")));
+                        let key = String::from_utf8(key.to_vec()).expect("text");
+                        found.push((key, value, record.timestamp));
+                    }
+                }
+                if fetched.batches.is_empty() {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// The last value of each key.
+    pub(crate) fn last_outputs(&self, topic: &str) -> std::collections::BTreeMap<String, i64> {
+        let last = self.outputs(topic).into_iter();
+        last.filter_map(|(key, value, _)| value.map(|value| (key, value))).collect()
+    }
+
+    /// The process dies; the disk keeps everything written, synced or not.
+    pub(crate) fn kill(self) -> (MemoryDisk, VirtualClock) {
+        let Self { disk, clock, log, streams, actors, .. } = self;
+        drop((actors, streams, log));
+        disk.crash(usize::MAX);
+        (disk, clock)
+    }
+}
