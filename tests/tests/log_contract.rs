@@ -2,4 +2,6 @@
 
 mod log_contract {
     mod embedded;
+    #[cfg(feature = "kafka")]
+    mod kafka;
 }

@@ -103,7 +103,22 @@ impl<'l> Scene<'l> {
         producer: &mut Producer,
         offsets: &[(u32, i64, &str)],
     ) -> LogResult<Committed> {
-        self.answer(producer.commit(self.request(offsets)))
+        let committed = self.answer(producer.commit(self.request(offsets)))?;
+        for (partition, end) in &committed.ends {
+            self.wait_until_stable(partition.partition, *end);
+        }
+        Ok(committed)
+    }
+
+    /// A commit is decided before all partitions know of it (Kafka writes their markers later).
+    fn wait_until_stable(&self, partition: u32, end: i64) {
+        for _ in 0..PATIENCE {
+            if self.offset(partition, OffsetQuery::LastStable) >= end {
+                return;
+            }
+            self.under_test.run();
+        }
+        panic!("partition {partition} does not become stable up to {end}");
     }
 
     pub(super) fn commit(&self, producer: &mut Producer, offsets: &[(u32, i64, &str)]) {

@@ -1,0 +1,414 @@
+//! Questions to the cluster and orders about topics, one after the other on a thread of their own.
+//! Owns the clients that ask; knows nothing of readers and producers.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::classify;
+use super::context::Voice;
+use super::fetcher::{self, number};
+use super::settings::{self, KafkaSettings};
+use super::topics;
+use crate::actor::Ticket;
+use crate::actor::spawn::spawn_blocking;
+use crate::actor::{Bell, ticket};
+use crate::error::ErrorClass;
+use crate::log::{CommittedOffset, Isolation, LogError, LogResult, OffsetQuery, TopicSpec};
+use crate::record::TopicPartition;
+use crate::time::Clock;
+
+/// Clients are looked after this often when nobody asks anything.
+const IDLE: Duration = Duration::from_secs(1);
+/// Pause before a question that had no good answer yet is asked again.
+const PAUSE: Duration = Duration::from_millis(25);
+
+type Job = Box<dyn FnOnce(&mut Clients) + Send>;
+
+/// The way to the thread. It ends when this is dropped.
+pub(super) struct Admin {
+    jobs: Sender<Job>,
+}
+
+impl Admin {
+    /// Starts the thread; clients are opened when first needed.
+    ///
+    /// # Errors
+    /// `Fatal`: the operating system gave no thread.
+    pub(super) fn start(
+        common: &ClientConfig,
+        settings: &KafkaSettings,
+        clock: Arc<dyn Clock>,
+    ) -> LogResult<Self> {
+        let (jobs, queue) = channel();
+        let mut clients = Clients {
+            common: common.clone(),
+            settings: settings.clone(),
+            clock,
+            committed: None,
+            uncommitted: None,
+            admin: None,
+        };
+        spawn_blocking("kafka-admin", move || serve(&mut clients, &queue)).map_err(|error| {
+            LogError::new(ErrorClass::Fatal, "start a thread", error.to_string())
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Asks; the answer rings `bell`.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        bell: Bell,
+        job: impl FnOnce(&mut Clients) -> LogResult<T> + Send + 'static,
+    ) -> Ticket<LogResult<T>> {
+        let (promise, ticket) = ticket(bell);
+        let job: Job = Box::new(move |clients| promise.fulfil(job(clients)));
+        if self.jobs.send(job).is_err() {
+            tracing::error!("the thread for questions to Kafka is gone");
+        }
+        ticket
+    }
+}
+
+fn serve(clients: &mut Clients, jobs: &Receiver<Job>) {
+    loop {
+        match jobs.recv_timeout(IDLE) {
+            Ok(job) => job(clients),
+            Err(RecvTimeoutError::Timeout) => clients.look_after(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// The clients that ask.
+pub(super) struct Clients {
+    common: ClientConfig,
+    settings: KafkaSettings,
+    clock: Arc<dyn Clock>,
+    committed: Option<fetcher::Client>,
+    uncommitted: Option<fetcher::Client>,
+    admin: Option<AdminClient<Voice>>,
+}
+
+impl Clients {
+    /// Serves log lines and errors, which would pile up otherwise.
+    fn look_after(&self) {
+        for observer in [&self.committed, &self.uncommitted].into_iter().flatten() {
+            drop(observer.poll(Duration::ZERO));
+        }
+    }
+
+    fn observer(&mut self, isolation: Isolation) -> LogResult<&fetcher::Client> {
+        let slot = match isolation {
+            Isolation::ReadCommitted => &mut self.committed,
+            Isolation::ReadUncommitted => &mut self.uncommitted,
+        };
+        if slot.is_none() {
+            let config = settings::consumer(&self.common, &self.settings, None, isolation);
+            let client = BaseConsumer::from_config_and_context(&config, Voice::new("observer"))
+                .map_err(|error| classify::from_kafka("open a client", &error))?;
+            *slot = Some(client);
+        }
+        Ok(slot.as_ref().expect("it was just opened"))
+    }
+
+    fn admin(&mut self) -> LogResult<&AdminClient<Voice>> {
+        if self.admin.is_none() {
+            let client = AdminClient::from_config_and_context(&self.common, Voice::new("admin"))
+                .map_err(|error| classify::from_kafka("open a client", &error))?;
+            self.admin = Some(client);
+        }
+        Ok(self.admin.as_ref().expect("it was just opened"))
+    }
+
+    fn options(&self) -> AdminOptions {
+        let timeout = Some(self.settings.request_timeout);
+        AdminOptions::new().request_timeout(timeout).operation_timeout(timeout)
+    }
+
+    /// Waits for any broker to answer.
+    ///
+    /// # Errors
+    /// `Fatal`: none does in time; the message says which were tried and the last connection error.
+    pub(super) fn check(&mut self) -> LogResult<()> {
+        let within = self.settings.connect_timeout;
+        let brokers = self.common.get("bootstrap.servers").unwrap_or_default().to_owned();
+        let observer = self.observer(Isolation::ReadUncommitted)?;
+        let Err(error) = observer.fetch_metadata(Some("__consumer_offsets"), within) else {
+            return Ok(());
+        };
+        // The event that tells why waits in the client's queue.
+        for _ in 0..64 {
+            drop(observer.poll(Duration::ZERO));
+        }
+        let last = observer.context().last_error().unwrap_or_else(|| error.to_string());
+        Err(LogError::new(
+            ErrorClass::Fatal,
+            "connect to Kafka",
+            format!(
+                "no broker of {brokers} answered within {within:?} (last error: {last}); check \
+                 KAFKA_BROKERS, that the brokers run and are reachable from here under the \
+                 addresses they advertise, and the TLS and SASL settings"
+            ),
+        ))
+    }
+
+    /// The number of partitions of a topic; `None` if there is none.
+    fn partitions(&mut self, name: &str) -> LogResult<Option<(u32, bool)>> {
+        let operation = "describe topics";
+        let within = self.settings.request_timeout;
+        let metadata = self
+            .observer(Isolation::ReadUncommitted)?
+            .fetch_metadata(Some(name), within)
+            .map_err(|error| about(classify::from_kafka(operation, &error), name))?;
+        let Some(topic) = metadata.topics().first() else { return Ok(None) };
+        match topic.error().map(RDKafkaErrorCode::from) {
+            None => {}
+            Some(
+                RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::InvalidTopic,
+            ) => return Ok(None),
+            Some(code) => return Err(about(classify::from_code(operation, code), name)),
+        }
+        let led = topic.partitions().iter().all(|p| p.leader() >= 0 && p.error().is_none());
+        let count = u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
+        Ok((count > 0).then_some((count, led)))
+    }
+
+    pub(super) fn describe(&mut self, names: &[Arc<str>]) -> LogResult<Vec<TopicSpec>> {
+        let operation = "describe topics";
+        let mut found = Vec::new();
+        for name in names {
+            if let Some((partitions, _)) = self.partitions(name)? {
+                found.push((Arc::clone(name), partitions));
+            }
+        }
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let resources: Vec<_> =
+            found.iter().map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
+        let options = self.options();
+        let answers = block_on(self.admin()?.describe_configs(&resources, &options))
+            .map_err(|error| classify::from_kafka(operation, &error))?;
+        let mut specs = Vec::new();
+        for ((name, partitions), answer) in found.into_iter().zip(answers) {
+            let resource =
+                answer.map_err(|code| about(classify::from_code(operation, code), &name))?;
+            let settings: BTreeMap<_, _> = resource
+                .entries
+                .into_iter()
+                .filter_map(|entry| Some((entry.name, entry.value?)))
+                .collect();
+            specs.push(TopicSpec { name, partitions, cleanup: topics::cleanup(&settings) });
+        }
+        Ok(specs)
+    }
+
+    /// Creates what does not exist and waits until it is led.
+    pub(super) fn create(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
+        let operation = "create topics";
+        if specs.is_empty() {
+            return Ok(());
+        }
+        let settings: Vec<_> = specs.iter().map(topics::settings).collect();
+        let replicas = self.settings.replication_factor.map_or(-1, i32::from);
+        let mut new = Vec::new();
+        for (spec, settings) in specs.iter().zip(&settings) {
+            let partitions = i32::try_from(spec.partitions).map_err(|_| {
+                about(
+                    classify::from_code(operation, RDKafkaErrorCode::InvalidPartitions),
+                    &spec.name,
+                )
+            })?;
+            let topic = NewTopic::new(&spec.name, partitions, TopicReplication::Fixed(replicas));
+            new.push(settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value)));
+        }
+        let options = self.options();
+        let answers = block_on(self.admin()?.create_topics(&new, &options))
+            .map_err(|error| classify::from_kafka(operation, &error))?;
+        for answer in answers {
+            match answer {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    return Err(about(classify::from_code(operation, code), &name));
+                }
+            }
+        }
+        let deadline = self.clock.now().monotonic + self.settings.request_timeout;
+        for spec in specs {
+            while !matches!(self.partitions(&spec.name), Ok(Some((_, true)))) {
+                if self.clock.now().monotonic > deadline {
+                    let code = RDKafkaErrorCode::LeaderNotAvailable;
+                    return Err(about(classify::from_code(operation, code), &spec.name));
+                }
+                std::thread::park_timeout(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_records(&mut self, before: &[(TopicPartition, i64)]) -> LogResult<()> {
+        let operation = "delete records";
+        if before.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::with_capacity(before.len());
+        for (place, offset) in before {
+            list.add_partition_offset(&place.topic, number(place), Offset::Offset(*offset))
+                .map_err(|error| classify::from_kafka(operation, &error).on(place))?;
+        }
+        let options = self.options();
+        let answers = block_on(self.admin()?.delete_records(&list, &options))
+            .map_err(|error| classify::from_kafka(operation, &error))?;
+        first_error(operation, &answers)
+    }
+
+    pub(super) fn offsets(
+        &mut self,
+        partitions: &[TopicPartition],
+        query: OffsetQuery,
+    ) -> LogResult<Vec<i64>> {
+        let operation = "read offsets";
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (isolation, end) = match query {
+            OffsetQuery::Earliest => (Isolation::ReadUncommitted, Offset::Beginning),
+            OffsetQuery::LastStable => (Isolation::ReadCommitted, Offset::End),
+            OffsetQuery::HighWatermark => (Isolation::ReadUncommitted, Offset::End),
+        };
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for place in partitions {
+            list.add_partition_offset(&place.topic, number(place), end)
+                .map_err(|error| classify::from_kafka(operation, &error).on(place))?;
+        }
+        let within = self.settings.request_timeout;
+        // A "time" of -1 or -2 asks for an end (KIP-79), all partitions in one request a broker,
+        // under the client's isolation level.
+        let answers = self
+            .observer(isolation)?
+            .offsets_for_times(list, within)
+            .map_err(|error| classify::from_kafka(operation, &error))?;
+        first_error(operation, &answers)?;
+        let read = |place: &TopicPartition| match answers
+            .find_partition(&place.topic, number(place))
+            .map(|found| found.offset())
+        {
+            Some(Offset::Offset(offset)) => Ok(offset),
+            other => Err(LogError::new(
+                ErrorClass::Retry,
+                operation,
+                format!("the broker answered {other:?}"),
+            )
+            .on(place)),
+        };
+        partitions.iter().map(read).collect()
+    }
+}
+
+/// Reads committed offsets by the group's client; asks again while a transaction on one is open.
+pub(super) fn committed(
+    group: &fetcher::Client,
+    partitions: &[TopicPartition],
+    settings: &KafkaSettings,
+    clock: &dyn Clock,
+) -> LogResult<Vec<Option<CommittedOffset>>> {
+    let operation = "read committed offsets";
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A transaction that was left open ends after its timeout and a round of the broker's scan.
+    let patience = settings.transaction_timeout + settings.request_timeout;
+    let deadline = clock.now().monotonic + patience;
+    loop {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for place in partitions {
+            list.add_partition(&place.topic, number(place));
+        }
+        let answer = group
+            .committed_offsets(list, settings.request_timeout)
+            .map_err(|error| classify::from_kafka(operation, &error))
+            .and_then(|answers| {
+                first_error(operation, &answers)?;
+                partitions.iter().map(|place| read_committed(&answers, place)).collect()
+            });
+        match answer {
+            Err(error) if error.class == ErrorClass::Retry && clock.now().monotonic < deadline => {
+                tracing::debug!(%error, "committed offsets are not stable yet");
+                std::thread::park_timeout(PAUSE);
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn read_committed(
+    answers: &TopicPartitionList,
+    place: &TopicPartition,
+) -> LogResult<Option<CommittedOffset>> {
+    let Some(found) = answers.find_partition(&place.topic, number(place)) else { return Ok(None) };
+    let Offset::Offset(next_offset) = found.offset() else { return Ok(None) };
+    // rdkafka panics on metadata that is no text; another program may have written it.
+    let metadata = catch_unwind(AssertUnwindSafe(|| found.metadata().to_owned()));
+    let metadata = metadata.map_err(|_panic| {
+        LogError::new(
+            ErrorClass::Fatal,
+            "read committed offsets",
+            "the offset's metadata is not text: another program commits for this group; give the \
+             application an id of its own",
+        )
+        .on(place)
+    })?;
+    Ok(Some(CommittedOffset { next_offset, metadata }))
+}
+
+fn first_error(operation: &'static str, answers: &TopicPartitionList) -> LogResult<()> {
+    for element in answers.elements() {
+        if let Err(error) = element.error() {
+            let partition = u32::try_from(element.partition()).unwrap_or(u32::MAX);
+            let place = TopicPartition::new(element.topic(), partition);
+            return Err(classify::from_kafka(operation, &error).on(&place));
+        }
+    }
+    Ok(())
+}
+
+/// The error, naming a topic.
+fn about(mut error: LogError, topic: &str) -> LogError {
+    error.message = format!("topic {topic}: {}", error.message);
+    error
+}
+
+/// Wakes the thread that waits for a future.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits on this thread for a future that the client's own thread completes, within its timeout.
+fn block_on<T>(future: impl Future<Output = Result<T, KafkaError>>) -> Result<T, KafkaError> {
+    let mut future = std::pin::pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

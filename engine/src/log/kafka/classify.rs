@@ -1,0 +1,375 @@
+//! What each error of librdkafka means to the engine: one table from error code to [`ErrorClass`]
+//! with a word on what to do. Owns the wording of Kafka's errors; knows no client and no call.
+//!
+//! A transactional call answers with three flags besides the code, which go before the table:
+//!
+//! | flag | class |
+//! |---|---|
+//! | fatal, and the table says `Fenced` or `Fatal` | as the table says |
+//! | fatal, any other code | nobody knows: the producer is opened anew and reads what is committed |
+//! | the transaction must be aborted | `Abort` where the table says `Retry`, else as it says |
+//! | none of them | as the table says |
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use crate::error::ErrorClass;
+use crate::log::LogError;
+
+/// Codes that mean the same to a caller.
+pub(super) struct Row {
+    /// What the caller does.
+    pub class: ErrorClass,
+    /// What a person can do, where a program cannot.
+    pub advice: &'static str,
+    /// Whose codes these are.
+    pub codes: &'static [Code],
+}
+
+const fn row(class: ErrorClass, advice: &'static str, codes: &'static [Code]) -> Row {
+    Row { class, advice, codes }
+}
+
+/// The table. A code that is in no row (a newer broker's) is `Fatal`: what is not understood is not
+/// retried.
+pub(super) const TABLE: &[Row] = &[
+    row(
+        ErrorClass::Retry,
+        "a broker is away, moving or busy; it is tried again",
+        &[
+            Code::BrokerTransportFailure,
+            Code::BrokerDestroy,
+            Code::DestroyBroker,
+            Code::AllBrokersDown,
+            Code::Resolve,
+            Code::NodeUpdate,
+            Code::WaitingForCoordinator,
+            Code::WaitCache,
+            Code::UnknownBroker,
+            Code::LeaderNotAvailable,
+            Code::NotLeaderForPartition,
+            Code::BrokerNotAvailable,
+            Code::ReplicaNotAvailable,
+            Code::StaleControllerEpoch,
+            Code::NetworkException,
+            Code::CoordinatorLoadInProgress,
+            Code::CoordinatorNotAvailable,
+            Code::NotCoordinator,
+            Code::NotController,
+            Code::NotEnoughReplicas,
+            Code::NotEnoughReplicasAfterAppend,
+            Code::ISRInsufficient,
+            Code::ListenerNotFound,
+            Code::FencedLeaderEpoch,
+            Code::UnknownLeaderEpoch,
+            Code::StaleBrokerEpoch,
+            Code::OffsetNotAvailable,
+            Code::PreferredLeaderNotAvailable,
+            Code::EligibleLeadersNotAvailable,
+            Code::ReassignmentInProgress,
+            Code::NoReassignmentInProgress,
+            Code::ElectionNotNeeded,
+            Code::KafkaStorageError,
+            Code::ThrottlingQuotaExceeded,
+            Code::RebootstrapRequired,
+            Code::UnknownTopicId,
+            Code::FetchSessionIdNotFound,
+            Code::InvalidFetchSessionEpoch,
+            Code::OperationNotAttempted,
+            Code::RebalanceInProgress,
+        ],
+    ),
+    row(
+        ErrorClass::Retry,
+        "it took longer than allowed; it is tried again",
+        &[
+            Code::OperationTimedOut,
+            Code::TimedOutQueue,
+            Code::RequestTimedOut,
+            Code::QueueFull,
+            Code::InProgress,
+            Code::PreviousInProgress,
+            Code::ConcurrentTransactions,
+            Code::UnstableOffsetCommit,
+            Code::Retry,
+            Code::Interrupted,
+            Code::Partial,
+            Code::Outdated,
+            Code::PartitionEOF,
+            Code::NoOffset,
+            Code::Noop,
+        ],
+    ),
+    row(
+        ErrorClass::Abort,
+        "the transaction is lost and done again",
+        &[
+            Code::MessageTimedOut,
+            Code::PurgeQueue,
+            Code::PurgeInflight,
+            Code::InvalidDifferentRecord,
+            Code::GaplessGuarantee,
+            Code::Inconsistent,
+            Code::OutOfOrderSequenceNumber,
+            Code::DuplicateSequenceNumber,
+            Code::UnknownProducerId,
+            Code::InvalidProducerIdMapping,
+            Code::InvalidTransactionalState,
+            Code::TransactionCoordinatorFenced,
+            Code::IllegalGeneration,
+            Code::UnknownMemberId,
+            Code::StaleMemberEpoch,
+            Code::FencedMemberEpoch,
+            Code::AssignmentLost,
+            Code::PollExceeded,
+        ],
+    ),
+    row(
+        ErrorClass::Fenced,
+        "another producer or member uses the same id, or this one was away for longer than the \
+         transaction timeout",
+        &[
+            Code::Fenced,
+            Code::ProducerFenced,
+            Code::InvalidProducerEpoch,
+            Code::FencedInstanceId,
+            Code::UnreleasedInstanceId,
+        ],
+    ),
+    row(
+        ErrorClass::User,
+        "the record is refused for what it is: make it smaller or raise max.message.bytes of the \
+         topic and message.max.bytes of the client",
+        &[Code::MessageSizeTooLarge, Code::MessageBatchTooLarge, Code::InvalidMessageSize],
+    ),
+    row(
+        ErrorClass::User,
+        "the record is refused for what it is",
+        &[
+            Code::InvalidRecord,
+            Code::InvalidTimestamp,
+            Code::InvalidMessage,
+            Code::BadMessage,
+            Code::KeySerialization,
+            Code::ValueSerialization,
+            Code::KeyDeserialization,
+            Code::ValueDeserialization,
+            Code::Application,
+        ],
+    ),
+    row(
+        ErrorClass::Fatal,
+        "create the topic, or correct its name or its number of partitions",
+        &[
+            Code::UnknownTopic,
+            Code::UnknownPartition,
+            Code::UnknownTopicOrPartition,
+            Code::InvalidTopic,
+            Code::InvalidPartitions,
+            Code::InvalidReplicationFactor,
+            Code::InvalidReplicaAssignment,
+            Code::TopicAlreadyExists,
+            Code::TopicDeletionDisabled,
+            Code::PolicyViolation,
+            Code::InvalidConfig,
+        ],
+    ),
+    row(
+        ErrorClass::Fatal,
+        "the position is not in the log any more (retention), or not yet (records were lost): give \
+         the topic a longer retention, or reset the application's offsets",
+        &[Code::OffsetOutOfRange, Code::AutoOffsetReset, Code::LogTruncation],
+    ),
+    row(
+        ErrorClass::Fatal,
+        "check user, password, mechanism, certificates and KAFKA_SSL",
+        &[
+            Code::Authentication,
+            Code::SaslAuthenticationFailed,
+            Code::SSL,
+            Code::UnsupportedSASLMechanism,
+            Code::IllegalSASLState,
+            Code::SecurityDisabled,
+            Code::DelegationTokenAuthDisabled,
+            Code::DelegationTokenNotFound,
+            Code::DelegationTokenOwnerMismatch,
+            Code::DelegationTokenRequestNotAllowed,
+            Code::DelegationTokenAuthorizationFailed,
+            Code::DelegationTokenExpired,
+            Code::InvalidPrincipalType,
+            Code::PrincipalDeserializationFailure,
+            Code::UnacceptableCredential,
+        ],
+    ),
+    row(
+        ErrorClass::Fatal,
+        "give this user the missing right (ACL)",
+        &[
+            Code::TopicAuthorizationFailed,
+            Code::GroupAuthorizationFailed,
+            Code::ClusterAuthorizationFailed,
+            Code::TransactionalIdAuthorizationFailed,
+        ],
+    ),
+    row(
+        ErrorClass::Fatal,
+        "the broker is too old or lacks the feature: Kafka 2.5 is the oldest that has what \
+         exactly-once needs",
+        &[
+            Code::UnsupportedVersion,
+            Code::UnsupportedFeature,
+            Code::UnsupportedForMessageFormat,
+            Code::UnsupportedCompressionType,
+            Code::UnknownProtocol,
+            Code::UnsupportedAssignor,
+            Code::NotImplemented,
+            Code::BadCompression,
+        ],
+    ),
+    row(
+        ErrorClass::Fatal,
+        "the configuration of client or broker refuses it",
+        &[
+            Code::InvalidArgument,
+            Code::NotConfigured,
+            Code::InvalidRequest,
+            Code::InvalidRequiredAcks,
+            Code::InvalidTransactionTimeout,
+            Code::InvalidSessionTimeout,
+            Code::InvalidGroupId,
+            Code::InvalidCommitOffsetSize,
+            Code::OffsetMetadataTooLarge,
+            Code::InconsistentGroupProtocol,
+            Code::MemberIdRequired,
+            Code::GroupMaxSizeReached,
+            Code::GroupIdNotFound,
+            Code::NonEmptyGroup,
+            Code::GroupSubscribedToTopic,
+            Code::UnknownGroup,
+            Code::ResourceNotFound,
+            Code::DuplicateResource,
+        ],
+    ),
+    row(
+        ErrorClass::Fatal,
+        "this is not expected here; report it with the log",
+        &[
+            Code::Unknown,
+            Code::Fail,
+            Code::Fatal,
+            Code::CriticalSystemResource,
+            Code::FileSystem,
+            Code::ExistingSubscription,
+            Code::AssignPartitions,
+            Code::RevokePartitions,
+            Code::Conflict,
+            Code::State,
+            Code::ReadOnly,
+            Code::NoEnt,
+            Code::Underflow,
+            Code::InvalidType,
+            Code::LogDirNotFound,
+            Code::InconsistentVoterSet,
+            Code::InvalidUpdateVersion,
+            Code::FeatureUpdateFailed,
+            Code::UnknownSubscriptionId,
+            Code::TelemetryTooLarge,
+        ],
+    ),
+];
+
+/// The row of a code.
+pub(super) fn row_of(code: Code) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.codes.contains(&code))
+}
+
+/// The class of a code.
+pub(super) fn class_of(code: Code) -> ErrorClass {
+    row_of(code).map_or(ErrorClass::Fatal, |row| row.class)
+}
+
+/// An error of this code, in the engine's words.
+pub(super) fn from_code(operation: &'static str, code: Code) -> LogError {
+    let advice = row_of(code).map_or("an error code that this build does not know", |r| r.advice);
+    LogError::new(class_of(code), operation, format!("{code}; {advice}"))
+}
+
+/// The engine's error for one of librdkafka's.
+pub(super) fn from_kafka(operation: &'static str, error: &KafkaError) -> LogError {
+    match error.rdkafka_error_code() {
+        Some(Code::NoError) | None => {
+            LogError::new(ErrorClass::Fatal, operation, error.to_string())
+        }
+        Some(code) => from_code(operation, code),
+    }
+}
+
+/// What a failed transactional call means.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// This, and no more than this, has happened.
+    Known(LogError),
+    /// Whether it happened is for the log to say, and the producer cannot go on.
+    Unknown(String),
+}
+
+/// Judges a transactional call other than the one that ends a transaction.
+pub(super) fn from_transaction(operation: &'static str, error: &KafkaError) -> Failed {
+    let KafkaError::Transaction(flags) = error else {
+        return Failed::Known(from_kafka(operation, error));
+    };
+    let mut known = from_code(operation, flags.code());
+    known.message = format!("{}: {}", flags.string(), known.message);
+    let decided = matches!(known.class, ErrorClass::Fenced | ErrorClass::Fatal);
+    if flags.is_fatal() && !decided {
+        return Failed::Unknown(known.to_string());
+    }
+    if flags.txn_requires_abort() && known.class == ErrorClass::Retry {
+        known.class = ErrorClass::Abort;
+    }
+    Failed::Known(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::types::RDKafkaRespErr;
+
+    use super::*;
+
+    /// Every code that librdkafka of this build can give.
+    fn codes() -> Vec<Code> {
+        let marks = [Code::Begin, Code::End, Code::EndAll, Code::NoError];
+        (-250..1000)
+            .filter_map(|number| RDKafkaRespErr::try_from(number).ok())
+            .map(Code::from)
+            .filter(|code| !marks.contains(code))
+            .collect()
+    }
+
+    #[test]
+    fn every_error_code_of_librdkafka_stands_in_exactly_one_row() {
+        assert!(codes().len() > 150, "{} codes", codes().len());
+        for code in codes() {
+            let rows = TABLE.iter().filter(|row| row.codes.contains(&code)).count();
+            assert_eq!(rows, 1, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_happened_and_what_to_do() {
+        let error = from_code("create topic", Code::TopicAuthorizationFailed);
+        assert_eq!(error.class, ErrorClass::Fatal);
+        let text = error.to_string();
+        assert!(text.starts_with("create topic: TopicAuthorizationFailed"), "{text}");
+        assert!(text.ends_with("give this user the missing right (ACL)"), "{text}");
+    }
+
+    #[test]
+    fn a_fenced_producer_a_lost_transaction_and_a_large_record_are_told_apart() {
+        assert_eq!(class_of(Code::ProducerFenced), ErrorClass::Fenced);
+        assert_eq!(class_of(Code::InvalidProducerEpoch), ErrorClass::Fenced);
+        assert_eq!(class_of(Code::MessageTimedOut), ErrorClass::Abort);
+        assert_eq!(class_of(Code::IllegalGeneration), ErrorClass::Abort);
+        assert_eq!(class_of(Code::MessageSizeTooLarge), ErrorClass::User);
+        assert_eq!(class_of(Code::QueueFull), ErrorClass::Retry);
+    }
+}

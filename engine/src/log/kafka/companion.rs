@@ -1,0 +1,286 @@
+//! The companion thread of a transactional producer: it makes the calls that block, serves delivery
+//! reports, and drops the client. It owns nothing that another thread waits for except its tickets,
+//! which are abandoned when a call does not return in time.
+//!
+//! Traps of librdkafka 2.12 and rdkafka 0.39 that it walks around:
+//! - `BaseProducer::poll` stays for its whole timeout, so `flush` and `commit_transaction` take steps
+//!   of 100 ms: delivery is awaited here, a millisecond at a time, before the commit.
+//! - An abort with undelivered records waits for delivery reports that nobody serves: everything is
+//!   delivered or purged, and served, before the abort.
+//! - An abort while the first records are in flight can reach a coordinator that has not begun the
+//!   transaction (librdkafka #4849): delivery is awaited here too.
+//! - `send_offsets_to_transaction` can ignore its timeout (librdkafka #5456): the ticket has a
+//!   deadline of its own.
+//! - Dropping a client can hang (rust-rdkafka #509): only this thread does it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
+
+use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::Producer;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::Shared;
+use super::classify::{self, Failed};
+use super::deadlines::Guarded;
+use super::producer::{Backlog, Client, push};
+use crate::error::ErrorClass;
+use crate::log::{CommitRequest, Committed, CommittedOffset, Identity, LogError, LogResult};
+use crate::record::TopicPartition;
+
+/// While records are in flight, delivery reports are served this long before the next command.
+const POLL: Duration = Duration::from_millis(1);
+/// Without records in flight, log lines and errors of the client are looked at this often.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long an abort waits for records in flight before it purges them.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// What the stream thread asks for.
+pub(super) enum Command {
+    /// Records were sent; their delivery reports are to be served.
+    Sent,
+    /// Fence and resolve.
+    Initialise(Guarded<LogResult<()>>),
+    /// Deliver, add the offsets, commit.
+    Commit { request: CommitRequest, backlog: Backlog, promise: Guarded<LogResult<Committed>> },
+    /// Abort.
+    Abort(Guarded<LogResult<()>>),
+    /// Drop the client; this is the other share of it.
+    Close(Arc<Client>),
+}
+
+pub(super) struct Companion {
+    client: Arc<Client>,
+    shared: Arc<Shared>,
+}
+
+impl Companion {
+    pub(super) fn new(client: Arc<Client>, shared: Arc<Shared>) -> Self {
+        Self { client, shared }
+    }
+
+    /// Serves commands until the producer is dropped.
+    pub(super) fn run(self, commands: &Receiver<Command>) {
+        while let Some(command) = self.next(commands) {
+            match command {
+                Command::Sent => {}
+                Command::Initialise(promise) => answer(promise, self.initialise()),
+                Command::Commit { request, backlog, promise } => {
+                    answer(promise, self.commit(request, backlog));
+                }
+                Command::Abort(promise) => answer(promise, self.abort()),
+                Command::Close(client) => {
+                    drop(client);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next command; serves delivery reports until there is one.
+    fn next(&self, commands: &Receiver<Command>) -> Option<Command> {
+        loop {
+            if self.client.in_flight_count() > 0 {
+                match commands.try_recv() {
+                    Ok(command) => return Some(command),
+                    Err(TryRecvError::Disconnected) => return None,
+                    Err(TryRecvError::Empty) => self.client.poll(POLL),
+                }
+                continue;
+            }
+            self.client.context().sleep();
+            if self.client.in_flight_count() > 0 {
+                continue;
+            }
+            match commands.recv_timeout(IDLE) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.client.poll(Duration::ZERO),
+            }
+        }
+    }
+
+    fn initialise(&self) -> Result<(), Failed> {
+        let operation = "initialise transactions";
+        let within = self.shared.settings.request_timeout;
+        self.client.init_transactions(within).map_err(|error| {
+            match classify::from_transaction(operation, &error) {
+                Failed::Known(mut known) => {
+                    // The reason often lies in a connection, of which the call knows nothing.
+                    if let Some(last) = self.client.context().voice().last_error() {
+                        known.message =
+                            format!("{} (last error of the client: {last})", known.message);
+                    }
+                    Failed::Known(known)
+                }
+                unknown @ Failed::Unknown(_) => unknown,
+            }
+        })
+    }
+
+    fn commit(&self, request: CommitRequest, mut backlog: Backlog) -> Result<Committed, Failed> {
+        let deadline = self.now() + self.shared.settings.transaction_timeout;
+        self.deliver(&mut backlog, deadline).map_err(Failed::Known)?;
+        let CommitRequest { offsets, identity, state } = request;
+        if !offsets.is_empty() {
+            self.send_offsets(&offsets, &identity, deadline)?;
+        }
+        let within = self.shared.settings.request_timeout;
+        self.client.commit_transaction(within).map_err(|error| judge_commit(&error))?;
+        Ok(Committed { state: Some(state), ends: self.client.context().ends() })
+    }
+
+    /// Waits until every record is acknowledged.
+    ///
+    /// # Errors
+    /// The first refusal; `Abort` when the time is over.
+    fn deliver(&self, backlog: &mut Backlog, deadline: Duration) -> LogResult<()> {
+        let deliveries = self.client.context();
+        loop {
+            let all_taken = push(&self.client, backlog)?;
+            deliveries.check()?;
+            if all_taken && self.client.in_flight_count() == 0 {
+                // The last report may have been a refusal.
+                return deliveries.check();
+            }
+            if self.now() > deadline {
+                let waiting = self.client.in_flight_count();
+                return Err(LogError::new(
+                    ErrorClass::Abort,
+                    "deliver records",
+                    format!(
+                        "{waiting} records were not acknowledged within the transaction timeout"
+                    ),
+                ));
+            }
+            self.client.poll(POLL);
+        }
+    }
+
+    fn send_offsets(
+        &self,
+        offsets: &[(TopicPartition, CommittedOffset)],
+        identity: &Identity,
+        deadline: Duration,
+    ) -> Result<(), Failed> {
+        let operation = "commit offsets";
+        let list = offset_list(offsets).map_err(Failed::Known)?;
+        let metadata = self.group_metadata(identity).map_err(Failed::Known)?;
+        let within = deadline.saturating_sub(self.now()).max(Duration::from_secs(1));
+        self.client.send_offsets_to_transaction(&list, &metadata, within).map_err(|error| {
+            match classify::from_transaction(operation, &error) {
+                // The transaction has not been ended, so nothing of it is committed.
+                Failed::Known(known) if known.class == ErrorClass::Retry => {
+                    Failed::Known(LogError { class: ErrorClass::Abort, ..known })
+                }
+                other => other,
+            }
+        })
+    }
+
+    /// The group's metadata without a member: the transactional id alone fences.
+    fn group_metadata(&self, identity: &Identity) -> LogResult<ConsumerGroupMetadata> {
+        let operation = "commit offsets";
+        if !identity.member.is_empty() || identity.epoch != -1 {
+            return Err(LogError::new(
+                ErrorClass::Fatal,
+                operation,
+                format!(
+                    "member '{}' of group {} has no consumer here",
+                    identity.member, identity.group
+                ),
+            ));
+        }
+        let consumer = self.shared.group(&identity.group)?;
+        consumer.client().group_metadata().ok_or_else(|| {
+            LogError::new(
+                ErrorClass::Fatal,
+                operation,
+                format!("the client of group {} has no group", identity.group),
+            )
+        })
+    }
+
+    fn abort(&self) -> Result<(), Failed> {
+        self.settle(SETTLE);
+        if self.client.in_flight_count() > 0 {
+            // The first call purges what is queued and cannot wait for it; its reports are served
+            // here, and the next call goes on where it stopped.
+            if let Err(error) = self.client.abort_transaction(POLL * 50) {
+                tracing::debug!(%error, "abort goes on once its records are purged");
+            }
+            self.settle(self.shared.settings.transaction_timeout);
+        }
+        let within = self.shared.settings.request_timeout;
+        self.client.abort_transaction(within).map_err(|error| {
+            match classify::from_transaction("abort a transaction", &error) {
+                Failed::Known(known)
+                    if matches!(known.class, ErrorClass::Fenced | ErrorClass::Fatal) =>
+                {
+                    Failed::Known(known)
+                }
+                Failed::Known(known) => Failed::Unknown(known.to_string()),
+                unknown @ Failed::Unknown(_) => unknown,
+            }
+        })
+    }
+
+    /// Serves reports until no record is in flight, or the time is over.
+    fn settle(&self, within: Duration) {
+        let deadline = self.now() + within;
+        while self.client.in_flight_count() > 0 && self.now() < deadline {
+            self.client.poll(POLL);
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.clock.now().monotonic
+    }
+}
+
+/// What a failed commit means. The log has refused it only where librdkafka says so; in every other
+/// case it may have happened.
+fn judge_commit(error: &KafkaError) -> Failed {
+    let operation = "commit a transaction";
+    let refused = match error {
+        KafkaError::Transaction(flags) => flags.txn_requires_abort(),
+        // All records were delivered before; this cannot be.
+        _ => false,
+    };
+    match classify::from_transaction(operation, error) {
+        Failed::Known(known) if refused || known.class == ErrorClass::Fenced => {
+            Failed::Known(known)
+        }
+        Failed::Known(known) => Failed::Unknown(known.to_string()),
+        unknown @ Failed::Unknown(_) => unknown,
+    }
+}
+
+/// An unknown result breaks its promise, which abandons the ticket.
+fn answer<T>(promise: Guarded<LogResult<T>>, result: Result<T, Failed>) {
+    match result {
+        Ok(value) => promise.fulfil(Ok(value)),
+        Err(Failed::Known(error)) => promise.fulfil(Err(error)),
+        Err(Failed::Unknown(why)) => {
+            tracing::warn!(why, "nobody knows how a call to Kafka ended; the producer is given up");
+            drop(promise);
+        }
+    }
+}
+
+fn offset_list(offsets: &[(TopicPartition, CommittedOffset)]) -> LogResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (place, committed) in offsets {
+        let partition = i32::try_from(place.partition).expect("Kafka counts partitions in 31 bits");
+        let mut element = list.add_partition(&place.topic, partition);
+        element
+            .set_offset(Offset::Offset(committed.next_offset))
+            .map_err(|error| classify::from_kafka("commit offsets", &error).on(place))?;
+        if !committed.metadata.is_empty() {
+            element.set_metadata(&committed.metadata);
+        }
+    }
+    Ok(list)
+}

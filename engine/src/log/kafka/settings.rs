@@ -1,0 +1,233 @@
+//! Settings of the log on Kafka and the properties that each of its clients gets from them. Owns
+//! the list of properties that exactly-once depends on and nobody may change. Opens nothing.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::config::KafkaConfig;
+use crate::error::ErrorClass;
+use crate::log::{Isolation, LogError, LogResult};
+
+/// How the log uses its clients. Connections and credentials are [`KafkaConfig`]'s.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaSettings {
+    /// Name of this process in the broker's logs and quotas.
+    pub client_id: String,
+    /// Bytes that may wait in one partition's queue before the client stops fetching for it; the
+    /// process' memory budget divided by its partitions.
+    pub partition_queue_bytes: usize,
+    /// How long the broker lets a transaction be open without a sign of life (Kafka Streams: 10 s).
+    pub transaction_timeout: Duration,
+    /// How long one call to the cluster may take.
+    pub request_timeout: Duration,
+    /// How long [`connect`](super::KafkaLog::connect) waits for a broker to answer.
+    pub connect_timeout: Duration,
+    /// How long a record waits for others of its batch.
+    pub linger: Duration,
+    /// Compression of record batches: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
+    pub compression: String,
+    /// Replicas of the topics that the engine creates; `None` is the broker's default.
+    pub replication_factor: Option<u16>,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            client_id: "headwater".to_owned(),
+            partition_queue_bytes: 2 * 1024 * 1024,
+            transaction_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            linger: Duration::from_millis(5),
+            compression: "lz4".to_owned(),
+            replication_factor: None,
+        }
+    }
+}
+
+/// Properties that the log sets itself. Correctness hangs on each of them.
+const OWN: [&str; 14] = [
+    "acks",
+    "allow.auto.create.topics",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "isolation.level",
+    "message.timeout.ms",
+    "request.required.acks",
+    "transaction.timeout.ms",
+    "transactional.id",
+];
+
+/// The properties of every client.
+///
+/// # Errors
+/// `Fatal` for a property that the log sets itself; the message names it.
+pub(super) fn common(config: &KafkaConfig, settings: &KafkaSettings) -> LogResult<ClientConfig> {
+    let mut client = ClientConfig::new();
+    for (name, value) in &config.properties {
+        if OWN.contains(&name.as_str()) {
+            return Err(LogError::new(
+                ErrorClass::Fatal,
+                "configure Kafka's client",
+                format!(
+                    "property {name} belongs to the engine, because exactly-once depends on it; remove it"
+                ),
+            ));
+        }
+        client.set(name, value);
+    }
+    client.set("bootstrap.servers", config.brokers.join(","));
+    client.set("client.id", &settings.client_id);
+    let protocol = match (config.ssl, config.username.is_some()) {
+        (false, false) => None,
+        (true, false) => Some("ssl"),
+        (false, true) => Some("sasl_plaintext"),
+        (true, true) => Some("sasl_ssl"),
+    };
+    if let Some(protocol) = protocol {
+        client.set("security.protocol", protocol);
+    }
+    let files = [
+        ("ssl.ca.location", &config.ssl_ca),
+        ("ssl.certificate.location", &config.ssl_cert),
+        ("ssl.key.location", &config.ssl_key),
+    ];
+    for (name, file) in files {
+        if let Some(file) = file {
+            client.set(name, file.to_string_lossy());
+        }
+    }
+    if let (Some(username), Some(password)) = (&config.username, &config.password) {
+        client.set("sasl.mechanism", config.sasl_mechanism.as_deref().unwrap_or("PLAIN"));
+        client.set("sasl.username", username);
+        client.set("sasl.password", password.reveal());
+    }
+    Ok(client)
+}
+
+/// A consumer that is assigned by hand. With a group it may also read committed offsets and lend
+/// its group metadata; it never joins.
+pub(super) fn consumer(
+    common: &ClientConfig,
+    settings: &KafkaSettings,
+    group: Option<&str>,
+    isolation: Isolation,
+) -> ClientConfig {
+    let mut client = common.clone();
+    if let Some(group) = group {
+        client.set("group.id", group);
+    }
+    let queue_kib = (settings.partition_queue_bytes / 1024).max(1);
+    client
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("allow.auto.create.topics", "false")
+        .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
+        .set(
+            "isolation.level",
+            match isolation {
+                Isolation::ReadCommitted => "read_committed",
+                Isolation::ReadUncommitted => "read_uncommitted",
+            },
+        );
+    // With a queue for each partition this limit is each partition's.
+    set_default(&mut client, "queued.max.messages.kbytes", &queue_kib.to_string());
+    set_default(
+        &mut client,
+        "fetch.message.max.bytes",
+        &settings.partition_queue_bytes.clamp(64 * 1024, 1024 * 1024).to_string(),
+    );
+    // A full queue is looked at again after this time; the default of 1 s starves small queues.
+    set_default(&mut client, "fetch.queue.backoff.ms", "5");
+    set_default(&mut client, "fetch.wait.max.ms", "100");
+    client
+}
+
+/// A transactional producer. Delivery may not outlast the transaction; librdkafka would clamp it.
+pub(super) fn producer(
+    common: &ClientConfig,
+    settings: &KafkaSettings,
+    transactional_id: &str,
+) -> ClientConfig {
+    let mut client = common.clone();
+    let timeout = settings.transaction_timeout.as_millis().to_string();
+    client
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", &timeout)
+        .set("message.timeout.ms", &timeout)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("allow.auto.create.topics", "false");
+    set_default(&mut client, "linger.ms", &settings.linger.as_millis().to_string());
+    set_default(&mut client, "compression.type", &settings.compression);
+    client
+}
+
+/// Sets a property unless the user did.
+fn set_default(client: &mut ClientConfig, name: &str, value: &str) {
+    if client.get(name).is_none() {
+        client.set(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn config() -> KafkaConfig {
+        KafkaConfig { brokers: vec!["a:1".into(), "b:2".into()], ..KafkaConfig::default() }
+    }
+
+    #[test]
+    fn a_property_that_exactly_once_depends_on_is_refused_by_name() {
+        let properties = vec![("isolation.level".to_owned(), "read_uncommitted".to_owned())];
+        let config = KafkaConfig { properties, ..config() };
+        let error = common(&config, &KafkaSettings::default()).expect_err("refused");
+        assert_eq!(error.class, ErrorClass::Fatal);
+        assert!(error.message.contains("isolation.level"), "{error}");
+    }
+
+    #[test]
+    fn any_other_property_passes_and_goes_before_a_default() {
+        let properties = vec![
+            ("linger.ms".to_owned(), "1".to_owned()),
+            ("socket.keepalive.enable".to_owned(), "true".to_owned()),
+        ];
+        let config = KafkaConfig { properties, ..config() };
+        let settings = KafkaSettings::default();
+        let common = common(&config, &settings).expect("allowed");
+        let producer = producer(&common, &settings, "app-0");
+        assert_eq!(producer.get("bootstrap.servers"), Some("a:1,b:2"));
+        assert_eq!(producer.get("linger.ms"), Some("1"));
+        assert_eq!(producer.get("socket.keepalive.enable"), Some("true"));
+        assert_eq!(producer.get("transaction.timeout.ms"), Some("10000"));
+        assert_eq!(producer.get("message.timeout.ms"), Some("10000"));
+    }
+
+    #[test]
+    fn credentials_choose_the_protocol() {
+        let settings = KafkaSettings::default();
+        let protocol = |ssl, user: bool| {
+            let config = KafkaConfig {
+                ssl,
+                username: user.then(|| "u".to_owned()),
+                password: user.then(|| Secret::new("p")),
+                ..config()
+            };
+            let client = common(&config, &settings).expect("valid");
+            client.get("security.protocol").map(str::to_owned)
+        };
+        assert_eq!(protocol(false, false), None);
+        assert_eq!(protocol(true, false).as_deref(), Some("ssl"));
+        assert_eq!(protocol(false, true).as_deref(), Some("sasl_plaintext"));
+        assert_eq!(protocol(true, true).as_deref(), Some("sasl_ssl"));
+    }
+}
