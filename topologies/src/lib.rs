@@ -4,3 +4,4 @@
 //! underneath.
 
 pub mod analytics;
+pub mod platform_event;

@@ -5,10 +5,12 @@
 //! takes what it understands.
 
 pub mod agent_performance_metric;
+pub mod analytics_rollup;
 
 use crate::envelope::DomainEvent;
 use crate::violation::EventError;
 pub use agent_performance_metric::AgentPerformanceMetric;
+pub use analytics_rollup::AnalyticsRollup;
 
 /// The typed payload of an event.
 #[derive(Clone, Debug, PartialEq)]

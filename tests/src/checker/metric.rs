@@ -55,13 +55,13 @@ struct Read {
 }
 
 fn judge_document(document: &Map<String, Value>, record_time: i64) -> Option<Judged> {
-    let event = read(document, record_time)?;
+    let event = read(document)?;
+    if event.time > record_time.saturating_add(AHEAD_MAX_MS) {
+        return None;
+    }
     let name = event.event_type.as_str();
     if name != "AgentPerformanceMetric" && name != "AgentPerformanceMetricEvent" {
         return Some(Judged::Other);
-    }
-    if event.time > record_time.saturating_add(AHEAD_MAX_MS) {
-        return None;
     }
     measured(&event).map(Judged::Metric)
 }
@@ -91,7 +91,7 @@ fn measured(event: &Read) -> Option<Measured> {
     Some(Measured { time: event.time, metric: metric.to_owned(), value: value + 0.0, failed })
 }
 
-fn read(document: &Map<String, Value>, record_time: i64) -> Option<Read> {
+fn read(document: &Map<String, Value>) -> Option<Read> {
     let has = |name: &str| document.contains_key(name);
     if has("eventData") || (has("eventType") && has("metadata")) {
         return canonical(document);
@@ -106,11 +106,7 @@ fn read(document: &Map<String, Value>, record_time: i64) -> Option<Read> {
         return None;
     };
     let (event_type, data) = names;
-    let time = match present(document, "timestamp") {
-        None if (0..=TIME_MAX_MS).contains(&record_time) => record_time,
-        None => return None,
-        Some(_) => time(document, "timestamp")?,
-    };
+    let time = time(document, "timestamp")?;
     let id = |fields: &Map<String, Value>, name: &str| match present(fields, name) {
         None => Some(None),
         Some(_) => text(fields, name, ID_BYTES_MAX).map(|id| Some(id.to_owned())),

@@ -1,7 +1,7 @@
-//! What a window knows of its metrics, and the event that tells it.
+//! What a window knows of its metrics.
 //!
-//! Owns the accumulator, its arithmetic, its stored form and the event of `analytics.aggregated`.
-//! It must not know windows' bounds beyond printing them, nor how records arrive.
+//! Owns the accumulator, its arithmetic, its stored form and its summary for `analytics.aggregated`.
+//! It must not know windows, nor how records arrive.
 //!
 //! Sums are added in the order of the records, as doubles; an independent program that adds in the
 //! same order gets the same bits. Percentiles come from the [`Sketch`], clamped to the exact
@@ -10,8 +10,9 @@
 use std::collections::BTreeMap;
 
 use headwater_schemas::envelope::EventTime;
-use headwater_schemas::events::AgentPerformanceMetric;
 use headwater_schemas::events::agent_performance_metric::Metric;
+use headwater_schemas::events::analytics_rollup::MetricSummary;
+use headwater_schemas::events::{AgentPerformanceMetric, AnalyticsRollup};
 use serde::{Serialize, Serializer};
 
 use super::bytes::{DecodeError, Reader, write_double, write_number};
@@ -22,7 +23,7 @@ const FORMAT: u8 = 1;
 
 /// Everything counted so far: of one key in one window, or of several merged.
 ///
-/// As JSON it is what the store's queries show: like [`RollupEvent`], and the sketches.
+/// As JSON it is what the store's queries show: like [`AnalyticsRollup`], and the sketches.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollup {
@@ -87,6 +88,20 @@ impl Rollup {
                 }
             }
         }
+    }
+
+    /// The event of this rollup in the window `[start, end)`; `None` when nothing was counted.
+    pub fn event(&self, key: &str, start: EventTime, end: EventTime) -> Option<AnalyticsRollup> {
+        let summaries = self.metrics.iter().map(|(metric, all)| (*metric, all.into()));
+        Some(AnalyticsRollup {
+            key: key.to_owned(),
+            window_start: start,
+            window_end: end,
+            count: self.count,
+            error_count: self.error_count,
+            metrics: summaries.collect(),
+            updated_at: self.updated_at?,
+        })
     }
 
     /// The stored form: a format byte, then compact numbers.
@@ -197,58 +212,17 @@ impl Measurements {
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
-    summary: Summary,
+    summary: MetricSummary,
     sketch: &'a Sketch,
 }
 
 impl Serialize for Measurements {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Shown { summary: Summary::from(self), sketch: &self.sketch }.serialize(serializer)
+        Shown { summary: MetricSummary::from(self), sketch: &self.sketch }.serialize(serializer)
     }
 }
 
-/// The event of `analytics.aggregated`: one key's metrics in one window, so far.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RollupEvent {
-    /// The rolled-up key.
-    pub key: String,
-    /// First time of the window.
-    pub window_start: EventTime,
-    /// First time after the window.
-    pub window_end: EventTime,
-    /// Metric events counted.
-    pub count: u64,
-    /// Those among them that failed.
-    pub error_count: u64,
-    /// By metric.
-    pub metrics: BTreeMap<Metric, Summary>,
-    /// The latest event time counted.
-    pub updated_at: EventTime,
-}
-
-/// One metric in a [`RollupEvent`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Summary {
-    /// Number of values.
-    pub count: u64,
-    /// Their sum, added in record order.
-    pub sum: f64,
-    /// The smallest.
-    pub min: f64,
-    /// The largest.
-    pub max: f64,
-    /// Sum divided by count.
-    pub mean: f64,
-    /// Median, within 1 %.
-    pub p50: f64,
-    /// 95th percentile, within 1 %.
-    pub p95: f64,
-    /// 99th percentile, within 1 %.
-    pub p99: f64,
-}
-
-impl From<&Measurements> for Summary {
+impl From<&Measurements> for MetricSummary {
     fn from(measurements: &Measurements) -> Self {
         Self {
             count: measurements.count,
@@ -260,27 +234,6 @@ impl From<&Measurements> for Summary {
             p95: measurements.quantile(950),
             p99: measurements.quantile(990),
         }
-    }
-}
-
-impl RollupEvent {
-    /// The event of `rollup` in the window `[start, end)`; `None` when nothing was counted.
-    pub fn new(key: &str, start: EventTime, end: EventTime, rollup: &Rollup) -> Option<Self> {
-        let metrics = rollup.metrics.iter().map(|(metric, all)| (*metric, Summary::from(all)));
-        Some(Self {
-            key: key.to_owned(),
-            window_start: start,
-            window_end: end,
-            count: rollup.count,
-            error_count: rollup.error_count,
-            metrics: metrics.collect(),
-            updated_at: rollup.updated_at?,
-        })
-    }
-
-    /// The key of the event's record: `<key>@<window start in ms>`.
-    pub fn record_key(&self) -> String {
-        format!("{}@{}", self.key, self.window_start.as_millis())
     }
 }
 

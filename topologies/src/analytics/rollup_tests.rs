@@ -43,11 +43,12 @@ fn one_window_is_told_as_the_documented_event() {
         (Metric::ExecutionTimeMs, 300.0, Some(false), 9),
         (Metric::Tokens, 7.0, None, 2),
     ]);
-    let event = RollupEvent::new("s-1", at(0), at(300_000), &rollup).expect("not empty");
+    let event = rollup.event("s-1", at(0), at(300_000)).expect("not empty");
     assert_eq!(event.record_key(), "s-1@0");
     let one = json!({"count": 1, "sum": 7.0, "min": 7.0, "max": 7.0, "mean": 7.0, "p50": 7.0,
                      "p95": 7.0, "p99": 7.0});
     let shown = serde_json::to_value(&event).expect("json");
+    assert_eq!(serde_json::from_value::<AnalyticsRollup>(shown.clone()).expect("read back"), event);
     assert_eq!(shown["metrics"]["tokens"], one);
     assert_eq!(shown["metrics"]["execution_time_ms"]["mean"], json!(200.0));
     assert_eq!(
@@ -73,7 +74,7 @@ fn the_stores_view_adds_the_sketch() {
 
 #[test]
 fn an_empty_rollup_tells_nothing() {
-    assert_eq!(RollupEvent::new("s-1", at(0), at(300_000), &Rollup::default()), None);
+    assert_eq!(Rollup::default().event("s-1", at(0), at(300_000)), None);
 }
 
 #[test]
@@ -129,7 +130,7 @@ proptest! {
     #[test]
     fn percentiles_lie_between_the_extremes_and_ascend(events in events()) {
         for all in rollup(&events).metrics.values() {
-            let told = Summary::from(all);
+            let told = MetricSummary::from(all);
             let ascending = [told.min, told.p50, told.p95, told.p99, told.max];
             prop_assert!(ascending.is_sorted(), "{ascending:?}");
         }
