@@ -99,8 +99,8 @@ impl Registrar<'_> {
     }
 
     fn client(&self) -> ClientFamilies {
-        let states =
-            "0 created, 1 rebalancing, 2 running, 3 pending shutdown, 4 not running, 5 error";
+        let states = "0 created, 1 rebalancing, 2 running, 3 pending shutdown, 4 not running, \
+                      5 pending error, 6 error";
         let failed = "stream threads that failed";
         ClientFamilies {
             state: self.gauge("stream_state", states, APP),

@@ -3,5 +3,8 @@
 
 mod runtime {
     mod embedded;
+    mod host;
+    mod restore;
+    mod unheld;
     mod world;
 }

@@ -15,7 +15,9 @@
 mod backoff;
 mod board;
 pub mod committer;
+mod host;
 mod lifecycle;
+mod memory;
 mod messages;
 mod plan;
 mod restorer;
@@ -25,7 +27,9 @@ mod thread;
 pub mod writer;
 
 pub use board::{Board, RestoreProgress, StoreHandle, TaskState, TaskStatus};
+pub use host::{Application, Host, HostError, HostView};
 pub use lifecycle::StreamsState;
+pub use memory::MemoryShares;
 pub use messages::RestoreError;
 pub use restorer::StateHome;
 pub use streams::{Join, Streams, StreamsParts};

@@ -151,6 +151,12 @@ impl Plan {
         topics.into_values().collect()
     }
 
+    /// How many partitions are read, by all tasks together.
+    pub(crate) fn input_partitions(&self) -> usize {
+        let tasks = self.subtopologies.iter().zip(&self.space.partitions);
+        tasks.map(|(s, &n)| s.inputs.len() * usize::try_from(n).unwrap_or(usize::MAX)).sum()
+    }
+
     /// What one task needs.
     pub(crate) fn blueprint(&self, task: TaskId) -> Blueprint {
         let number = usize::try_from(task.subtopology).expect("a subtopology's number is small");

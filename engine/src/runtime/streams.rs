@@ -45,6 +45,10 @@ const POLL: Duration = Duration::from_millis(2);
 /// The membership is asked at least this often.
 const MEMBERSHIP_POLL: Duration = Duration::from_millis(50);
 const MAILBOX: usize = 1024;
+/// Room for a few batches.
+const QUEUE_BYTES_MIN: usize = 64 << 10;
+/// More would only be older.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
 
 /// Joins the group once the number of tasks is known.
 pub type Join = Box<dyn FnOnce(TaskSpace) -> LogResult<Box<dyn Membership>> + Send>;
@@ -69,7 +73,7 @@ pub struct StreamsParts {
     pub metrics: Metrics,
     /// Uncommitted bytes of one thread, unless the configuration says otherwise.
     pub overlay_bytes: usize,
-    /// Bytes that wait in one input queue, unless the configuration says otherwise.
+    /// Bytes that wait in all input queues together, unless the configuration says how many in one.
     pub queue_bytes: usize,
     /// Creates missing external topics with so many partitions; `None` refuses to start.
     pub create_topics: Option<u32>,
@@ -248,7 +252,10 @@ fn settings(parts: &StreamsParts, plan: Arc<std::sync::OnceLock<Arc<Plan>>>) -> 
         on_error: config.on_error,
         dead_letter_topic: dead_letter_topic.clone(),
         partition_counts: plan.get().map(|plan| Arc::clone(&plan.counts)).unwrap_or_default(),
-        queue_bytes: config.queue_bytes.unwrap_or(queue_bytes),
+        queue_bytes: config.queue_bytes.unwrap_or_else(|| {
+            let inputs = plan.get().map_or(1, |plan| plan.input_partitions());
+            (queue_bytes / inputs.max(1)).clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX)
+        }),
         tasks_family: None,
         whole_topology: false,
         metrics: metrics.task(&application, &task.to_string()),

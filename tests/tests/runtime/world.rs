@@ -1,13 +1,14 @@
 //! A process that is stepped: an application on the embedded log over a disk in memory, a virtual
 //! clock, and ways to kill it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use headwater::actor::{Actor, Bell, Next, Poll, Ticket};
 use headwater::config::StreamsConfig;
 use headwater::log::embedded::{EmbeddedLog, EmbeddedSettings};
-use headwater::log::{Cleanup, Isolation, Log, LogResult, Purpose, TopicSpec};
+use headwater::log::{Isolation, Log, LogResult, Purpose};
 use headwater::membership::single::Single;
 use headwater::metrics::Metrics;
 use headwater::record::batch::{RecordBatch, RecordBatchBuilder};
@@ -16,11 +17,36 @@ use headwater::runtime::{StateHome, Streams, StreamsParts, StreamsState};
 use headwater::time::{Clock, VirtualClock};
 use headwater::topology::Topology;
 use headwater_state::database::memory::MemoryDisk;
+use headwater_state::directory::{Identity, StateDirectory, Storage};
+use headwater_state::error::Mode;
 use headwater_state::lease::Leases;
+
+use super::unheld::Unheld;
+
+/// Where everything of the process is, beyond one run of it.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    /// The log's disk; with the state on it if the log holds it.
+    pub(crate) disk: MemoryDisk,
+    /// The disk of the tasks' databases, if the log does not hold the state.
+    pub(crate) state: Option<MemoryDisk>,
+    pub(crate) clock: VirtualClock,
+}
+
+impl Ground {
+    pub(crate) fn held() -> Self {
+        let clock = VirtualClock::new(1_700_000_000_000);
+        Self { disk: MemoryDisk::new(), state: None, clock }
+    }
+
+    pub(crate) fn unheld() -> Self {
+        Self { state: Some(MemoryDisk::new()), ..Self::held() }
+    }
+}
 
 /// One run of the process.
 pub(crate) struct World {
-    pub(crate) disk: MemoryDisk,
+    pub(crate) ground: Ground,
     pub(crate) clock: VirtualClock,
     pub(crate) log: Arc<EmbeddedLog>,
     pub(crate) streams: Streams,
@@ -32,37 +58,43 @@ pub(crate) struct World {
 pub(crate) type Output = (String, Option<i64>, i64);
 
 impl World {
-    /// Starts the application on this disk.
-    pub(crate) fn start(
-        disk: &MemoryDisk,
-        clock: &VirtualClock,
-        config: StreamsConfig,
-        topology: Arc<Topology>,
-    ) -> Self {
-        let database = disk.open("data").expect("the disk is free");
+    /// Starts the application there.
+    pub(crate) fn start(ground: Ground, config: StreamsConfig, topology: Arc<Topology>) -> Self {
+        let database = ground.disk.open("data").expect("the disk is free");
         let leases = Leases::new();
         let (log, mut actors) =
             EmbeddedLog::open(database.clone(), leases.clone(), EmbeddedSettings::default())
                 .expect("the log opens");
         let metrics = Metrics::new();
         let group = config.application_id.clone();
+        let (seam, home): (Arc<dyn Log>, _) = match &ground.state {
+            None => (log.clone(), StateHome::Shared(database)),
+            Some(disk) => {
+                let applications = BTreeSet::from([group.clone()]);
+                let identity = Identity { mode: Mode::Kafka, applications, cluster: None };
+                let directory = StateDirectory::open(Storage::Memory(disk.clone()), identity);
+                let directory = Arc::new(directory.expect("the disk is free"));
+                (Arc::new(Unheld(log.clone())), StateHome::PerTask(directory))
+            }
+        };
         let (streams, more) = Streams::build(StreamsParts {
             topology,
             config,
             instance: "0".to_owned(),
-            log: log.clone(),
-            home: StateHome::Shared(database),
+            log: seam,
+            home,
             leases,
             join: Box::new(move |space| Ok(Box::new(Single::new(group, space)))),
             metrics: metrics.clone(),
             overlay_bytes: 1 << 20,
-            queue_bytes: 1 << 16,
+            queue_bytes: 1 << 20,
             create_topics: Some(2),
         })
         .expect("the configuration is valid");
         actors.extend(more);
         let actors = actors.into_iter().map(Some).collect();
-        Self { disk: disk.clone(), clock: clock.clone(), log, streams, metrics, actors }
+        let clock = ground.clock.clone();
+        Self { ground, clock, log, streams, metrics, actors }
     }
 
     /// Steps every actor once and lets a millisecond pass.
@@ -104,16 +136,6 @@ impl World {
             }
         }
         panic!("no answer after 1,000 rounds");
-    }
-
-    pub(crate) fn create(&mut self, topics: &[(&str, u32)]) {
-        let spec = |(name, partitions): &(&str, u32)| TopicSpec {
-            name: (*name).into(),
-            partitions: *partitions,
-            cleanup: Cleanup::Delete { retention: None },
-        };
-        let ticket = self.log.create_topics(topics.iter().map(spec).collect());
-        self.answer(&ticket);
     }
 
     /// Appends records (key, value, timestamp) to one partition, durably.
@@ -165,11 +187,15 @@ impl World {
         last.filter_map(|(key, value, _)| value.map(|value| (key, value))).collect()
     }
 
-    /// The process dies; the disk keeps everything written, synced or not.
-    pub(crate) fn kill(self) -> (MemoryDisk, VirtualClock) {
-        let Self { disk, clock, log, streams, actors, .. } = self;
+    /// The process dies. The log's disk keeps everything written, synced or not; the state's disk
+    /// keeps the first `state_batches` of what was not synced.
+    pub(crate) fn kill(self, state_batches: usize) -> Ground {
+        let Self { ground, log, streams, actors, .. } = self;
         drop((actors, streams, log));
-        disk.crash(usize::MAX);
-        (disk, clock)
+        ground.disk.crash(usize::MAX);
+        if let Some(state) = &ground.state {
+            state.crash(state_batches);
+        }
+        ground
     }
 }
