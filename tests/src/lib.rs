@@ -5,6 +5,7 @@
 
 pub mod checker;
 pub mod child;
+pub mod conformance;
 #[cfg(feature = "kafka")]
 pub mod kafka_broker;
 pub mod log_contract;

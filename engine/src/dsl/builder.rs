@@ -82,7 +82,7 @@ impl StreamsBuilder {
     ) -> KTable<'_, K, V> {
         let name = TopicName::External(topic.into());
         let role = Role::Source(name.clone());
-        let (key, value) = (consumed.key.clone(), consumed.value.clone());
+        let (key, value, cached) = (consumed.key.clone(), consumed.value.clone(), consumed.cached);
         let supplier: Supplier = Box::new(move |instance| {
             let reading = reading(&consumed, name.resolve(instance.application_id));
             let store = TableStore::of(instance);
@@ -92,7 +92,10 @@ impl StreamsBuilder {
         let own_key = key.clone();
         let force = move || {
             let kind = StoreKind::TimestampedKeyValue;
-            StoreSpec::new(store_name.as_str(), kind, own_key.clone(), value.clone())
+            let (key, value) = (own_key.clone(), value.clone());
+            let mut spec = StoreSpec::new(store_name.as_str(), kind, key, value);
+            spec.cached = cached;
+            spec
         };
         let node = self.graph.borrow().nodes.len();
         let table = Table {

@@ -14,6 +14,7 @@ pub struct Consumed<K, V> {
     pub(super) value: SharedSerde<V>,
     pub(super) extractor: Option<Extractor<K, V>>,
     pub(super) on_dropped: OnDropped,
+    pub(super) cached: bool,
 }
 
 impl<K, V> std::fmt::Debug for Consumed<K, V> {
@@ -25,7 +26,15 @@ impl<K, V> std::fmt::Debug for Consumed<K, V> {
 impl<K: 'static, V: 'static> Consumed<K, V> {
     /// Reads keys and values by these serdes, times as the log has them.
     pub fn with(key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
-        Self { key, value, extractor: None, on_dropped: OnDropped::Count }
+        Self { key, value, extractor: None, on_dropped: OnDropped::Count, cached: false }
+    }
+
+    /// Should a table read from this topic have to keep rows without a store of its own, it emits
+    /// on commit: see [`Materialized::cached`].
+    #[must_use]
+    pub fn cached(mut self) -> Self {
+        self.cached = true;
+        self
     }
 
     /// Takes each record's time from `extractor(key, value, time in the log)`, in milliseconds.

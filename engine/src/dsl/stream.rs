@@ -351,6 +351,7 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
         });
         let mut new = stream.new_node::<K, W>(operator, false, supplier);
         new.name = Some(name);
+        new.joins_null_keys = left;
         new.stores = self.builder.graph().lookup_stores(table.node);
         self.builder.stream_handle(new)
     }
@@ -379,7 +380,8 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
         let name = topic.clone();
         let supplier: Supplier = Box::new(move |instance| {
             let topic = name.resolve(instance.application_id);
-            stream_node(Sink::new(topic, key.clone(), value.clone(), drops_null_keys))
+            let drops = drops_null_keys && !instance.graph.takes_null_keys(&name);
+            stream_node(Sink::new(topic, key.clone(), value.clone(), drops))
         });
         let edge = Some(EdgeType::stream::<K, V>());
         let mut new = NewNode::new(operator, self.parents().collect(), edge, None, supplier);

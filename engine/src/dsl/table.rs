@@ -145,6 +145,22 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
         self,
         mapper: impl Fn(&K, &V) -> W + Send + Sync + 'static,
     ) -> KTable<'b, K, W> {
+        self.filter_map_values(move |key, value| Some(mapper(key, value)))
+    }
+
+    /// A new row from each row, or none: a row mapped to `None` is deleted (a mapper of Kafka
+    /// Streams that returns null). Not called for deletions.
+    ///
+    /// ```
+    /// # use headwater::{dsl::*, serde::serdes::*};
+    /// # let b = StreamsBuilder::new();
+    /// # let names = b.table("names", Consumed::with(string(), string()));
+    /// let numbers = names.filter_map_values(|_, name| name.parse::<i64>().ok());
+    /// ```
+    pub fn filter_map_values<W: 'static>(
+        self,
+        mapper: impl Fn(&K, &V) -> Option<W> + Send + Sync + 'static,
+    ) -> KTable<'b, K, W> {
         let mapper = Arc::new(mapper);
         let map = Arc::clone(&mapper);
         let supplier: Supplier = Box::new(move |instance| {

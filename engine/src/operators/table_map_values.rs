@@ -1,5 +1,5 @@
-//! `KTable::map_values`: a new row from key and row. Not called for deletions; every change is
-//! forwarded (Kafka Streams' `KTableMapValues`).
+//! `KTable::map_values` and `filter_map_values`: a new row, or none, from key and row. Not called for
+//! deletions; every change is forwarded (Kafka Streams' `KTableMapValues`).
 
 use std::sync::Arc;
 
@@ -42,14 +42,14 @@ where
     K: 'static,
     V: 'static,
     W: 'static,
-    F: Fn(&K, &V) -> W + Send + Sync,
+    F: Fn(&K, &V) -> Option<W> + Send + Sync,
 {
     fn receive(
         &mut self,
         change: Change<'_, K, V>,
         ctx: &mut NodeContext<'_>,
     ) -> Result<(), NodeError> {
-        let map = |row: &Option<V>| row.as_ref().map(|v| (self.mapper)(change.key, v));
+        let map = |row: &Option<V>| row.as_ref().and_then(|v| (self.mapper)(change.key, v));
         let new = map(change.new);
         let old = match (&self.store, self.sends_old) {
             (_, false) => None,
@@ -72,10 +72,10 @@ pub(crate) struct MapGetter<K, V, F> {
 
 impl<K, V, W, F> ValueGetter<K, W> for MapGetter<K, V, F>
 where
-    F: Fn(&K, &V) -> W + Send + Sync,
+    F: Fn(&K, &V) -> Option<W> + Send + Sync,
 {
     fn get(&mut self, key: &K, task: &mut TaskState) -> Result<Option<(W, i64)>, NodeError> {
         let found = self.parent.get(key, task)?;
-        Ok(found.map(|(value, time)| ((self.mapper)(key, &value), time)))
+        Ok(found.and_then(|(value, time)| Some(((self.mapper)(key, &value)?, time))))
     }
 }

@@ -106,6 +106,8 @@ pub(crate) struct GraphNode {
     pub(crate) stores: Vec<usize>,
     pub(crate) key_changed: bool,
     pub(crate) clocks: usize,
+    /// A join of a stream that takes null keys.
+    pub(crate) joins_null_keys: bool,
     pub(crate) table: Option<Table>,
     pub(crate) supplier: Supplier,
 }
@@ -144,6 +146,8 @@ pub(crate) struct NewNode {
     pub(crate) stores: Vec<usize>,
     pub(crate) key_changed: bool,
     pub(crate) clocks: usize,
+    /// A join of a stream that takes null keys.
+    pub(crate) joins_null_keys: bool,
     pub(crate) table: Option<Table>,
     pub(crate) supplier: Supplier,
 }
@@ -166,6 +170,7 @@ impl NewNode {
             stores: Vec::new(),
             key_changed: false,
             clocks: 0,
+            joins_null_keys: false,
             table: None,
             supplier,
         }
@@ -224,6 +229,7 @@ impl Graph {
             stores: new.stores,
             key_changed: new.key_changed,
             clocks: new.clocks,
+            joins_null_keys: new.joins_null_keys,
             table: new.table,
             supplier: new.supplier,
         });
@@ -366,6 +372,27 @@ impl Graph {
         let make = self.table_mut(node).force.take().expect("a source without a store can get one");
         let spec = make();
         self.materialize(node, spec);
+    }
+
+    /// A repartition topic keeps records with a null key only if a join that takes them is behind
+    /// it, through whatever further topics (KIP-962).
+    pub(crate) fn takes_null_keys(&self, topic: &TopicName) -> bool {
+        let mut reached = vec![false; self.nodes.len()];
+        let mut topics = vec![topic];
+        while let Some(topic) = topics.pop() {
+            for (at, node) in self.nodes.iter().enumerate() {
+                let reads = matches!(&node.role, Role::Source(read) if read == topic);
+                let behind = node.parents.iter().any(|&p| reached[p]);
+                if reached[at] || !(reads || behind) {
+                    continue;
+                }
+                reached[at] = true;
+                if let Role::Sink(next) = &node.role {
+                    topics.push(next);
+                }
+            }
+        }
+        self.nodes.iter().zip(reached).any(|(n, reached)| reached && n.joins_null_keys)
     }
 
     pub(crate) fn children(&self, node: usize) -> Vec<usize> {
