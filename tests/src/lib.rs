@@ -11,3 +11,4 @@ pub mod kafka_broker;
 pub mod log_contract;
 pub mod proof;
 pub mod source;
+pub mod stepped_log;

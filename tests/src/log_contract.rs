@@ -4,7 +4,7 @@
 //!
 //! [`log_contract!`] makes each claim a test of one log.
 
-mod scene;
+pub mod scene;
 
 use std::sync::Arc;
 

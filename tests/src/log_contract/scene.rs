@@ -13,37 +13,62 @@ use headwater::record::{Headers, RawRecord, RecordBatch, RecordBatchBuilder, Top
 use super::LogUnderTest;
 
 /// How often a log is run before a missing answer is a failure.
-pub(super) const PATIENCE: usize = 20_000;
-pub(super) const EVERYTHING: usize = 64 << 20;
+pub const PATIENCE: usize = 20_000;
+/// More bytes than any claim writes.
+pub const EVERYTHING: usize = 64 << 20;
 
 /// One log and the names of one claim.
-pub(super) struct Scene<'l> {
-    pub(super) under_test: &'l dyn LogUnderTest,
-    pub(super) log: Arc<dyn Log>,
-    pub(super) topic: Arc<str>,
-    pub(super) group: String,
+#[expect(missing_debug_implementations, reason = "a log has no text form")]
+pub struct Scene<'l> {
+    /// What runs behind the log.
+    pub under_test: &'l dyn LogUnderTest,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The group that commits.
+    pub group: String,
 }
 
-type Producer = Box<dyn TransactionalProducer>;
-type Reader = Box<dyn PartitionReader>;
+/// A boxed producer.
+pub type Producer = Box<dyn TransactionalProducer>;
+/// A boxed reader.
+pub type Reader = Box<dyn PartitionReader>;
 
 impl<'l> Scene<'l> {
-    /// A log with one new topic.
-    pub(super) fn new(under_test: &'l dyn LogUnderTest, topic: &str, partitions: u32) -> Self {
-        let topic: Arc<str> = Arc::from(under_test.unique(topic));
-        let group = under_test.unique("group");
-        let scene = Self { under_test, log: under_test.log(), topic, group };
+    /// A log with one new topic that keeps everything.
+    pub fn new(under_test: &'l dyn LogUnderTest, topic: &str, partitions: u32) -> Self {
+        let scene = Self::existing(under_test, topic);
         scene.create(partitions).expect("a new topic");
         scene
     }
 
-    pub(super) fn create(&self, partitions: u32) -> LogResult<()> {
-        let cleanup = Cleanup::Delete { retention: None };
+    /// A log that has the topic.
+    pub fn existing(under_test: &'l dyn LogUnderTest, topic: &str) -> Self {
+        let topic: Arc<str> = Arc::from(under_test.unique(topic));
+        let group = under_test.unique("group");
+        Self { under_test, log: under_test.log(), topic, group }
+    }
+
+    /// Creates the topic, unless it exists.
+    ///
+    /// # Errors
+    /// The log's own.
+    pub fn create(&self, partitions: u32) -> LogResult<()> {
+        self.create_with(partitions, Cleanup::Delete { retention: None })
+    }
+
+    /// Creates the topic with this cleanup, unless it exists.
+    ///
+    /// # Errors
+    /// The log's own.
+    pub fn create_with(&self, partitions: u32, cleanup: Cleanup) -> LogResult<()> {
         let spec = TopicSpec { name: Arc::clone(&self.topic), partitions, cleanup };
         self.answer(self.log.create_topics(vec![spec]))
     }
 
-    pub(super) fn answer<T>(&self, ticket: Ticket<T>) -> T {
+    /// Runs the log until the answer is there.
+    pub fn answer<T>(&self, ticket: Ticket<T>) -> T {
         for _ in 0..PATIENCE {
             match ticket.poll() {
                 Poll::Done(answer) => return answer,
@@ -54,19 +79,24 @@ impl<'l> Scene<'l> {
         panic!("no answer after running the log {PATIENCE} times");
     }
 
-    pub(super) fn partition(&self, partition: u32) -> TopicPartition {
+    /// A partition of the topic.
+    pub fn partition(&self, partition: u32) -> TopicPartition {
         TopicPartition::new(Arc::clone(&self.topic), partition)
     }
 
     /// An initialised producer.
-    pub(super) fn producer(&self, id: &str) -> Producer {
+    pub fn producer(&self, id: &str) -> Producer {
         let id = self.under_test.unique(id);
         let mut producer = self.log.producer(&id, Bell::new()).expect("a producer");
         self.answer(producer.initialise()).expect("initialised");
         producer
     }
 
-    pub(super) fn send(
+    /// Sends a batch, waiting while the producer's queue is full.
+    ///
+    /// # Errors
+    /// The log's own.
+    pub fn send(
         &self,
         producer: &mut Producer,
         partition: u32,
@@ -82,7 +112,8 @@ impl<'l> Scene<'l> {
         panic!("the producer's queue stays full");
     }
 
-    pub(super) fn request(&self, offsets: &[(u32, i64, &str)]) -> CommitRequest {
+    /// A commit of these offsets: partition, next offset, metadata.
+    pub fn request(&self, offsets: &[(u32, i64, &str)]) -> CommitRequest {
         let offset = |&(partition, next_offset, metadata): &(u32, i64, &str)| {
             let metadata = metadata.to_owned();
             (self.partition(partition), CommittedOffset { next_offset, metadata })
@@ -98,7 +129,11 @@ impl<'l> Scene<'l> {
         }
     }
 
-    pub(super) fn try_commit(
+    /// Commits the open transaction with these offsets.
+    ///
+    /// # Errors
+    /// The log's own.
+    pub fn try_commit(
         &self,
         producer: &mut Producer,
         offsets: &[(u32, i64, &str)],
@@ -121,39 +156,47 @@ impl<'l> Scene<'l> {
         panic!("partition {partition} does not become stable up to {end}");
     }
 
-    pub(super) fn commit(&self, producer: &mut Producer, offsets: &[(u32, i64, &str)]) {
+    /// Commits the open transaction with these offsets, which succeeds.
+    pub fn commit(&self, producer: &mut Producer, offsets: &[(u32, i64, &str)]) {
         self.try_commit(producer, offsets).expect("committed");
     }
 
     /// One transaction with these values for one partition.
-    pub(super) fn write(&self, producer: &mut Producer, partition: u32, values: &[&str]) {
+    pub fn write(&self, producer: &mut Producer, partition: u32, values: &[&str]) {
         producer.begin().expect("begun");
         self.send(producer, partition, &batch(values)).expect("sent");
         self.commit(producer, &[]);
     }
 
-    pub(super) fn offset(&self, partition: u32, query: OffsetQuery) -> i64 {
+    /// One end of a partition.
+    pub fn offset(&self, partition: u32, query: OffsetQuery) -> i64 {
         let partitions = vec![self.partition(partition)];
         self.answer(self.log.offsets(partitions, query)).expect("offsets")[0]
     }
 
-    pub(super) fn committed(&self, group: &str, partition: u32) -> Option<CommittedOffset> {
+    /// The committed offset of a group.
+    pub fn committed(&self, group: &str, partition: u32) -> Option<CommittedOffset> {
         let partitions = vec![self.partition(partition)];
         let answer = self.answer(self.log.committed(group, partitions));
         answer.expect("committed offsets").remove(0)
     }
 
-    pub(super) fn reader_with(&self, partition: u32, offset: i64, bell: Bell) -> LogResult<Reader> {
+    /// A read-committed reader with this bell.
+    ///
+    /// # Errors
+    /// The log's own.
+    pub fn reader_with(&self, partition: u32, offset: i64, bell: Bell) -> LogResult<Reader> {
         let partition = self.partition(partition);
         self.log.reader(&partition, offset, Isolation::ReadCommitted, Purpose::Input, bell)
     }
 
-    pub(super) fn reader(&self, partition: u32, offset: i64) -> Reader {
+    /// A read-committed reader.
+    pub fn reader(&self, partition: u32, offset: i64) -> Reader {
         self.reader_with(partition, offset, Bell::new()).expect("a reader")
     }
 
     /// Takes until the reader has passed what is stable now.
-    pub(super) fn drain(&self, reader: &mut Reader, max_bytes: usize) -> Vec<RecordBatch> {
+    pub fn drain(&self, reader: &mut Reader, max_bytes: usize) -> Vec<RecordBatch> {
         let end = self.offset(reader.partition().partition, OffsetQuery::LastStable);
         let mut batches: Vec<RecordBatch> = Vec::new();
         let mut position = 0;
@@ -176,13 +219,13 @@ impl<'l> Scene<'l> {
     }
 
     /// The values of a whole partition.
-    pub(super) fn values(&self, partition: u32) -> Vec<String> {
+    pub fn values(&self, partition: u32) -> Vec<String> {
         let start = self.offset(partition, OffsetQuery::Earliest);
         values(&self.drain(&mut self.reader(partition, start), EVERYTHING))
     }
 
     /// A read that is expected to fail, which a log may find out late.
-    pub(super) fn read_error(&self, reader: &mut Reader) -> LogError {
+    pub fn read_error(&self, reader: &mut Reader) -> LogError {
         for _ in 0..PATIENCE {
             match reader.take(EVERYTHING) {
                 Err(error) if error.class == ErrorClass::Retry => self.under_test.run(),
@@ -197,7 +240,8 @@ impl<'l> Scene<'l> {
     }
 }
 
-pub(super) fn batch(values: &[&str]) -> RecordBatch {
+/// A batch of these values, all of one key.
+pub fn batch(values: &[&str]) -> RecordBatch {
     let mut builder = RecordBatchBuilder::new();
     for value in values {
         builder
@@ -207,7 +251,8 @@ pub(super) fn batch(values: &[&str]) -> RecordBatch {
     RecordBatch::new(0, builder.finish()).expect("just built")
 }
 
-pub(super) fn values(batches: &[RecordBatch]) -> Vec<String> {
+/// The values of batches, as text.
+pub fn values(batches: &[RecordBatch]) -> Vec<String> {
     let value = |record: RawRecord<'_>| {
         String::from_utf8(record.value.expect("a value").to_vec()).expect("text")
     };

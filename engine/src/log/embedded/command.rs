@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use headwater_state::log_table::GroupOffset;
 
 use super::EmbeddedSettings;
@@ -30,6 +31,12 @@ pub(super) enum Command {
         before: Vec<(Arc<Partition>, i64)>,
         promise: Promise<LogResult<()>>,
     },
+    /// What compaction leaves of batches.
+    Rewrite {
+        partition: Arc<Partition>,
+        rows: Vec<Rewrite>,
+        promise: Promise<LogResult<()>>,
+    },
     Committed {
         group: Arc<str>,
         partitions: Vec<TopicPartition>,
@@ -44,6 +51,7 @@ impl std::fmt::Debug for Command {
             Self::Commit(_) => "Commit",
             Self::CreateTopics { .. } => "CreateTopics",
             Self::DeleteRecords { .. } => "DeleteRecords",
+            Self::Rewrite { .. } => "Rewrite",
             Self::Committed { .. } => "Committed",
         })
     }
@@ -67,6 +75,16 @@ pub(super) struct Append {
     pub(super) promise: Promise<LogResult<Vec<i64>>>,
 }
 
+/// A batch that compaction made smaller; its offsets stay.
+#[derive(Debug)]
+pub(super) struct Rewrite {
+    pub(super) base_offset: i64,
+    pub(super) offsets: u32,
+    pub(super) max_timestamp_ms: i64,
+    /// The records that are left; `None` if there are none.
+    pub(super) payload: Option<Bytes>,
+}
+
 /// Records for one partition, checked.
 #[derive(Debug)]
 pub(super) struct Write {
@@ -82,7 +100,8 @@ impl Command {
         match self {
             Self::Initialise { promise, .. }
             | Self::CreateTopics { promise, .. }
-            | Self::DeleteRecords { promise, .. } => promise.fulfil(Err(error)),
+            | Self::DeleteRecords { promise, .. }
+            | Self::Rewrite { promise, .. } => promise.fulfil(Err(error)),
             Self::Commit(commit) => commit.promise.fulfil(Err(error)),
             Self::Committed { promise, .. } => promise.fulfil(Err(error)),
         }

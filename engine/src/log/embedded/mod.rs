@@ -29,7 +29,9 @@
 
 mod catalogue;
 mod command;
+mod compaction;
 mod failure;
+mod maintenance;
 mod partition;
 mod producer;
 mod reader;
@@ -42,12 +44,13 @@ use std::time::Duration;
 
 use headwater_state::database::{Database, Reader};
 use headwater_state::lease::Leases;
-use headwater_state::log_table::LogTable;
+use headwater_state::log_table::{GroupOffset, LogTable};
 
 use self::catalogue::Catalogue;
 use self::command::{Append, Command, Write};
 use self::failure::from_state;
-use self::partition::Horizon;
+use self::maintenance::Maintenance;
+use self::partition::{Horizon, Partition};
 use self::producer::EmbeddedProducer;
 use self::reader::EmbeddedReader;
 use self::syncer::{Syncer, Unsynced};
@@ -78,6 +81,12 @@ pub struct EmbeddedSettings {
     pub batch_bytes_max: usize,
     /// Appends waiting for the writer; beyond it they are answered `Retry`. Default 32 MiB.
     pub append_queue_bytes_max: usize,
+    /// How often retention and compaction are looked after. Default 30 s.
+    pub maintenance_interval: Duration,
+    /// How long a compacted topic keeps the deletion of a key, counted from the latest timestamp in
+    /// its batch, so that every reader that is no further behind learns of it. Default 24 h, as
+    /// Kafka's `delete.retention.ms`.
+    pub tombstone_delay: Duration,
 }
 
 impl Default for EmbeddedSettings {
@@ -87,8 +96,23 @@ impl Default for EmbeddedSettings {
             record_bytes_max: 1 << 20,
             batch_bytes_max: 1 << 20,
             append_queue_bytes_max: 32 << 20,
+            maintenance_interval: Duration::from_secs(30),
+            tombstone_delay: Duration::from_hours(24),
         }
     }
+}
+
+/// A group that has not read what was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OvertakenGroup {
+    /// Where.
+    pub partition: TopicPartition,
+    /// Who.
+    pub group: String,
+    /// The group's committed offset.
+    pub committed: i64,
+    /// The first offset that can still be read.
+    pub start: i64,
 }
 
 /// What runs behind a log, to be given threads or stepped.
@@ -129,6 +153,7 @@ struct Shared {
 struct Bells {
     writer: Bell,
     syncer: Bell,
+    maintenance: Bell,
 }
 
 /// How the log does.
@@ -180,6 +205,7 @@ impl EmbeddedLog {
         let actors: LogActors = vec![
             Box::new(Writer::new(Arc::clone(&shared), command_box, append_box)),
             Box::new(Syncer::new(Arc::clone(&shared))),
+            Box::new(Maintenance::new(Arc::clone(&shared))),
         ];
         Ok((Arc::new(Self { shared }), actors))
     }
@@ -234,6 +260,22 @@ impl EmbeddedLog {
         bell: Bell,
     ) -> LogResult<Box<dyn PartitionReader>> {
         self.open_reader(partition, offset, Horizon::Synced, bell)
+    }
+
+    /// Groups whose committed offset lies before the start of its partition, because retention or
+    /// [`Log::delete_records`] went ahead of them, by topic, partition and group. As in Kafka they
+    /// hold nothing up; to read on they must move to the start.
+    ///
+    /// # Errors
+    /// The database's, in the log's classes.
+    pub fn overtaken_groups(&self) -> LogResult<Vec<OvertakenGroup>> {
+        let mut groups = Vec::new();
+        for topic in self.shared.catalogue.all() {
+            for partition in &topic.partitions {
+                groups.extend(overtaken(&self.shared.table, partition)?);
+            }
+        }
+        Ok(groups)
     }
 
     /// All topics, by name.
@@ -354,6 +396,7 @@ impl Bells {
     fn ring(&self) {
         self.writer.ring();
         self.syncer.ring();
+        self.maintenance.ring();
     }
 }
 
@@ -407,6 +450,25 @@ impl Shared {
             Condition::Well | Condition::Waiting(_) => None,
         }
     }
+}
+
+fn overtaken(table: &LogTable, partition: &Partition) -> LogResult<Vec<OvertakenGroup>> {
+    let start = partition.bounds().start;
+    if start == 0 {
+        return Ok(Vec::new());
+    }
+    let reader: &dyn Reader = &**table.database();
+    let groups = table
+        .committed_groups(reader, &partition.rows)
+        .map_err(|e| from_state("read committed offsets", &e).on(&partition.name))?;
+    let behind = groups.into_iter().filter(|(_, offset)| offset.next_offset < start);
+    let report = |(group, offset): (String, GroupOffset)| OvertakenGroup {
+        partition: partition.name.clone(),
+        group,
+        committed: offset.next_offset,
+        start,
+    };
+    Ok(behind.map(report).collect())
 }
 
 /// Locks without regard to a panic elsewhere: what is locked here is valid between any two

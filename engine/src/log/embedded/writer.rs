@@ -10,10 +10,10 @@ use headwater_state::StateError;
 use headwater_state::database::{BatchPart, Reader};
 use headwater_state::log_table::{LogBatch, LogPartition};
 
-use super::command::{Append, Command, Commit, Write};
+use super::command::{Append, Command, Commit, Rewrite, Write};
 use super::failure::from_state;
 use super::partition::Partition;
-use super::{Condition, Shared, lock};
+use super::{Condition, Shared, lock, overtaken};
 use crate::actor::{Actor, Bell, Mailbox, Next, Promise};
 use crate::error::ErrorClass;
 use crate::log::{Committed, CommittedOffset, LogError, LogResult, StateBatch};
@@ -266,19 +266,18 @@ impl Writer {
                 promise.fulfil(Ok(()));
             }
             Command::CreateTopics { topics, promise } => {
-                let mut unsynced = lock(&self.shared.unsynced);
-                let create = |spec| self.shared.catalogue.create(&self.shared.table, spec);
-                let created = topics.into_iter().try_for_each(create);
-                let first = unsynced.wrote();
-                drop(unsynced);
-                if first {
-                    self.shared.bells.syncer.ring();
-                }
+                let created = self.sequenced(|shared| {
+                    let create = |spec| shared.catalogue.create(&shared.table, spec);
+                    topics.into_iter().try_for_each(create)
+                });
                 promise.fulfil(created);
             }
             Command::DeleteRecords { before, promise } => {
                 let deleted = before.iter().try_for_each(|(p, offset)| self.delete(p, *offset));
                 promise.fulfil(deleted);
+            }
+            Command::Rewrite { partition, rows, promise } => {
+                promise.fulfil(self.rewrite(&partition, &rows));
             }
             Command::Committed { group, partitions, promise } => {
                 let read = |name: &TopicPartition| self.committed(&group, name);
@@ -300,22 +299,64 @@ impl Writer {
         }))
     }
 
-    fn delete(&self, partition: &Arc<Partition>, start: i64) -> LogResult<()> {
+    /// Writes something other than records, in the order of all writes.
+    fn sequenced<T>(&self, write: impl FnOnce(&Shared) -> LogResult<T>) -> LogResult<T> {
+        let mut unsynced = lock(&self.shared.unsynced);
+        let written = write(&self.shared);
+        let first = unsynced.wrote();
+        drop(unsynced);
+        if first {
+            self.shared.bells.syncer.ring();
+        }
+        written
+    }
+
+    fn delete(&self, partition: &Partition, start: i64) -> LogResult<()> {
         let failed = |e| from_state("delete records", &e).on(&partition.name);
         if start <= partition.bounds().start {
             return Ok(());
         }
-        let table = &self.shared.table;
-        let mut unsynced = lock(&self.shared.unsynced);
-        let truncation = table.truncate(&partition.rows, start).map_err(failed)?;
-        table.database().write(&[&truncation]).map_err(failed)?;
-        let first = unsynced.wrote();
-        drop(unsynced);
+        self.sequenced(|shared| {
+            let truncation = shared.table.truncate(&partition.rows, start).map_err(failed)?;
+            shared.table.database().write(&[&truncation]).map_err(failed)
+        })?;
         partition.publish_start(start);
-        if first {
-            self.shared.bells.syncer.ring();
+        for behind in overtaken(&self.shared.table, partition)? {
+            tracing::warn!(
+                partition = %partition.name, group = behind.group, committed = behind.committed,
+                start = behind.start, "records were deleted that a group has not read"
+            );
         }
         Ok(())
+    }
+
+    fn rewrite(&self, partition: &Partition, rows: &[Rewrite]) -> LogResult<()> {
+        let start = partition.bounds().start;
+        let parts: Vec<Box<dyn BatchPart + '_>> = rows
+            .iter()
+            .filter(|row| row.base_offset + i64::from(row.offsets) > start)
+            .map(|row| self.rewritten(partition, row))
+            .collect();
+        let parts: Vec<&dyn BatchPart> = parts.iter().map(|part| &**part).collect();
+        self.sequenced(|shared| {
+            let written = shared.table.database().write(&parts);
+            written.map_err(|e| from_state("compact", &e).on(&partition.name))
+        })
+    }
+
+    fn rewritten<'r>(&self, partition: &Partition, row: &'r Rewrite) -> Box<dyn BatchPart + 'r> {
+        let table = &self.shared.table;
+        match &row.payload {
+            None => Box::new(table.remove(&partition.rows, row.base_offset)),
+            Some(payload) => {
+                let batch = LogBatch {
+                    offsets: row.offsets,
+                    max_timestamp_ms: row.max_timestamp_ms,
+                    payload,
+                };
+                Box::new(table.replace(&partition.rows, row.base_offset, batch))
+            }
+        }
     }
 
     /// Answers everything that waits with the failure of the log.
