@@ -41,7 +41,10 @@ fn records_differ(want: &[Json], got: &[Json]) -> Option<String> {
     for at in 0..want.len().max(got.len()) {
         let (w, g) = (want.get(at), got.get(at));
         let same = |field: &str| w.map(|w| &w[field]) == g.map(|g| &g[field]);
-        if w.is_none() || g.is_none() || !["key", "value", "timestamp", "step"].iter().all(|f| same(f)) {
+        if w.is_none()
+            || g.is_none()
+            || !["key", "value", "timestamp", "step"].iter().all(|f| same(f))
+        {
             return Some(format!("record {at}: expected {w:?}, got {g:?}"));
         }
     }

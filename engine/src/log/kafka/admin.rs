@@ -1,7 +1,7 @@
 //! Questions to the cluster and orders about topics, one after the other on a thread of their own.
 //! Owns the clients that ask; knows nothing of readers and producers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -187,6 +187,10 @@ impl Clients {
     }
 
     pub(super) fn describe(&mut self, names: &[Arc<str>]) -> LogResult<Vec<TopicSpec>> {
+        self.patiently(names, |clients| clients.describe_now(names))
+    }
+
+    fn describe_now(&mut self, names: &[Arc<str>]) -> LogResult<Vec<TopicSpec>> {
         let operation = "describe topics";
         let mut found = Vec::new();
         for name in names {
@@ -218,6 +222,10 @@ impl Clients {
 
     /// Creates what does not exist and waits until it is led.
     pub(super) fn create(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
+        self.patiently(&[], |clients| clients.create_now(specs))
+    }
+
+    fn create_now(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
         let operation = "create topics";
         if specs.is_empty() {
             return Ok(());
@@ -260,6 +268,10 @@ impl Clients {
     }
 
     pub(super) fn delete_records(&mut self, before: &[(TopicPartition, i64)]) -> LogResult<()> {
+        self.patiently(&[], |clients| clients.delete_records_now(before))
+    }
+
+    fn delete_records_now(&mut self, before: &[(TopicPartition, i64)]) -> LogResult<()> {
         let operation = "delete records";
         if before.is_empty() {
             return Ok(());
@@ -275,7 +287,45 @@ impl Clients {
         first_error(operation, &answers)
     }
 
+    /// Repeats a question while a broker is away, and lets the clients learn who leads by now.
+    fn patiently<T>(
+        &mut self,
+        topics: &[Arc<str>],
+        mut ask: impl FnMut(&mut Self) -> LogResult<T>,
+    ) -> LogResult<T> {
+        let deadline = self.clock.now().monotonic + self.settings.request_timeout;
+        loop {
+            match ask(self) {
+                Err(error)
+                    if error.class == ErrorClass::Retry
+                        && self.clock.now().monotonic < deadline =>
+                {
+                    tracing::debug!(%error, "asked again");
+                    std::thread::park_timeout(PAUSE);
+                    for observer in [&self.committed, &self.uncommitted].into_iter().flatten() {
+                        for topic in topics {
+                            drop(
+                                observer.fetch_metadata(Some(topic), self.settings.request_timeout),
+                            );
+                        }
+                    }
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     pub(super) fn offsets(
+        &mut self,
+        partitions: &[TopicPartition],
+        query: OffsetQuery,
+    ) -> LogResult<Vec<i64>> {
+        let topics: BTreeSet<_> = partitions.iter().map(|p| Arc::clone(&p.topic)).collect();
+        let topics: Vec<_> = topics.into_iter().collect();
+        self.patiently(&topics, |clients| clients.offsets_now(partitions, query))
+    }
+
+    fn offsets_now(
         &mut self,
         partitions: &[TopicPartition],
         query: OffsetQuery,

@@ -9,6 +9,8 @@
 //!   delivered or purged, and served, before the abort.
 //! - An abort while the first records are in flight can reach a coordinator that has not begun the
 //!   transaction (librdkafka #4849): delivery is awaited here too.
+//! - A batch that the broker refused leaves a gap in the sequence numbers that shows in the next
+//!   transaction ("skipped sequence numbers"): after such an abort the producer is given up.
 //! - `send_offsets_to_transaction` can ignore its timeout (librdkafka #5456): the ticket has a
 //!   deadline of its own.
 //! - Dropping a client can hang (rust-rdkafka #509): only this thread does it.
@@ -213,18 +215,25 @@ impl Companion {
             }
             self.settle(self.shared.settings.transaction_timeout);
         }
+        let refused = self.client.context().refused_by_broker();
         let within = self.shared.settings.request_timeout;
-        self.client.abort_transaction(within).map_err(|error| {
-            match classify::from_transaction("abort a transaction", &error) {
+        self.client.abort_transaction(within).map_err(|error| match classify::from_transaction(
+            "abort a transaction",
+            &error,
+        ) {
+            Failed::Known(known)
+                if matches!(known.class, ErrorClass::Fenced | ErrorClass::Fatal) =>
+            {
                 Failed::Known(known)
-                    if matches!(known.class, ErrorClass::Fenced | ErrorClass::Fatal) =>
-                {
-                    Failed::Known(known)
-                }
-                Failed::Known(known) => Failed::Unknown(known.to_string()),
-                unknown @ Failed::Unknown(_) => unknown,
             }
-        })
+            Failed::Known(known) => Failed::Unknown(known.to_string()),
+            unknown @ Failed::Unknown(_) => unknown,
+        })?;
+        if refused {
+            let why = "aborted, but a refused record left a gap in the sequence numbers";
+            return Err(Failed::Unknown(why.to_owned()));
+        }
+        Ok(())
     }
 
     /// Serves reports until no record is in flight, or the time is over.
@@ -264,7 +273,7 @@ fn answer<T>(promise: Guarded<LogResult<T>>, result: Result<T, Failed>) {
         Ok(value) => promise.fulfil(Ok(value)),
         Err(Failed::Known(error)) => promise.fulfil(Err(error)),
         Err(Failed::Unknown(why)) => {
-            tracing::warn!(why, "nobody knows how a call to Kafka ended; the producer is given up");
+            tracing::warn!(why, "a call to Kafka ended in doubt; its producer is given up");
             drop(promise);
         }
     }

@@ -93,6 +93,11 @@ impl Deliveries {
         self.open().failure.clone().map_or(Ok(()), Err)
     }
 
+    /// A broker has refused a record of this transaction for what it is.
+    pub(super) fn refused_by_broker(&self) -> bool {
+        self.open().failure.as_ref().is_some_and(|failure| failure.class == ErrorClass::User)
+    }
+
     /// The offset after the last record of each partition that got one.
     pub(super) fn ends(&self) -> Vec<(TopicPartition, i64)> {
         let open = self.open();
