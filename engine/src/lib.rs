@@ -12,6 +12,7 @@ pub mod membership;
 pub mod metrics;
 mod operators;
 pub mod processor;
+pub mod query;
 pub mod record;
 pub mod runtime;
 pub mod serde;
