@@ -4,4 +4,5 @@ mod log_contract {
     mod embedded;
     #[cfg(feature = "kafka")]
     mod kafka;
+    mod sim;
 }

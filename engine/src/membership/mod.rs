@@ -9,6 +9,7 @@
 //!                          +---------------- Lost -----------------+   (no acknowledge: too late)
 //! ```
 
+pub mod sim;
 pub mod single;
 
 use std::sync::Arc;

@@ -2,5 +2,6 @@
 //! may depend on it.
 
 mod driver;
+pub mod simulator;
 
 pub use driver::{StoredRow, TestInput, TestOutput, TestRecord, TopologyTestDriver};
