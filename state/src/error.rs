@@ -159,6 +159,15 @@ pub enum StateError {
         /// The database.
         database: String,
     },
+    /// The storage engine gave up after a failed write and takes no more. Nothing acknowledged is
+    /// lost; opening the database again recovers it.
+    #[error("database {database} stopped after a failed write ({message}); restart the process")]
+    Stopped {
+        /// The database.
+        database: String,
+        /// What the storage engine said.
+        message: String,
+    },
     /// A name, size or option that cannot be stored.
     #[error("{what}")]
     Invalid {
@@ -181,6 +190,7 @@ impl StateError {
             | Self::Locked { .. }
             | Self::NoFamily { .. }
             | Self::Closed { .. }
+            | Self::Stopped { .. }
             | Self::Invalid { .. } => ErrorClass::Fatal,
         }
     }

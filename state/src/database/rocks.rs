@@ -26,11 +26,13 @@ use crate::error::{Result, StateError};
 
 mod cursor;
 mod errors;
+mod health;
 mod tuning;
 mod view;
 
 use cursor::{RocksCursor, read_options};
 use errors::Place;
+use health::Health;
 use view::RocksView;
 
 type Db = DBWithThreadMode<MultiThreaded>;
@@ -100,6 +102,7 @@ struct Inner {
     path: PathBuf,
     families: RwLock<BTreeMap<String, Entry>>,
     next_family: AtomicU32,
+    health: Health,
 }
 
 impl fmt::Debug for RocksDatabase {
@@ -122,20 +125,20 @@ impl RocksDatabase {
         let existing = if path.join("CURRENT").exists() {
             Db::list_cf(&options, path).map_err(|error| place.error(error, "listing families"))?
         } else {
-            Vec::new()
+            // RocksDB insists on a family of its own, and would give it large memtables.
+            vec![rocksdb::DEFAULT_COLUMN_FAMILY_NAME.to_owned()]
         };
         let mut families = BTreeMap::new();
         let mut descriptors = Vec::new();
         for disk_name in existing {
-            let Some((kind, name)) = tuning::parse_name(&disk_name) else {
-                let options = tuning::family_options(FamilyKind::Meta, memory);
-                descriptors.push(ColumnFamilyDescriptor::new(disk_name, options));
-                continue;
-            };
-            let id = u32::try_from(families.len()).expect("families are few");
+            let parsed = tuning::parse_name(&disk_name);
+            let kind = parsed.map_or(FamilyKind::Meta, |(kind, _)| kind);
+            if let Some((_, name)) = parsed {
+                let id = u32::try_from(families.len()).expect("families are few");
+                let entry = Entry { family: Family::new(name, id), disk_name: disk_name.clone() };
+                families.insert(name.to_owned(), entry);
+            }
             let options = tuning::family_options(kind, memory);
-            let entry = Entry { family: Family::new(name, id), disk_name: disk_name.clone() };
-            families.insert(name.to_owned(), entry);
             descriptors.push(ColumnFamilyDescriptor::new(disk_name, options));
         }
         let db = Db::open_cf_descriptors(&options, path, descriptors)
@@ -147,6 +150,7 @@ impl RocksDatabase {
                 path: path.to_owned(),
                 families: RwLock::new(families),
                 next_family: AtomicU32::new(next_family),
+                health: Health::default(),
             }),
             memory: memory.clone(),
         }))
@@ -263,20 +267,18 @@ impl Database for RocksDatabase {
     }
 
     fn write(&self, parts: &[&dyn BatchPart]) -> Result<()> {
-        let mut sink = RocksBatch::new(&self.inner);
-        for part in parts {
-            part.replay(&mut sink);
-        }
-        if let Some(error) = sink.error {
-            return Err(error);
-        }
-        let written = self.inner.db.write(sink.batch);
-        written.map_err(|error| self.inner.place().error(error, "writing a batch"))
+        let fill = || {
+            let mut sink = RocksBatch::new(&self.inner);
+            for part in parts {
+                part.replay(&mut sink);
+            }
+            sink.error.map_or(Ok(sink.batch), Err)
+        };
+        self.inner.write(&fill)
     }
 
     fn sync(&self) -> Result<()> {
-        let synced = self.inner.db.flush_wal(true);
-        synced.map_err(|error| self.inner.place().error(error, "syncing the write-ahead log"))
+        self.inner.sync()
     }
 
     fn view(&self) -> Result<Arc<dyn Reader>> {

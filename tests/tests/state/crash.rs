@@ -374,6 +374,89 @@ mod rocks {
         assert_eq!(error.class(), ErrorClass::Damaged, "{error}");
     }
 
+    /// Set in the child process that has a small disk of its own.
+    const SMALL_DISK: &str = "HEADWATER_SMALL_DISK";
+    const FULL_DISK_TEST: &str =
+        "crash::rocks::a_full_disk_refuses_batches_whole_and_takes_them_again_when_space_is_freed";
+
+    /// Mounting a small disk takes rights that a child can give itself in namespaces of its own. On
+    /// a machine that forbids them the test says that it was skipped.
+    #[test]
+    fn a_full_disk_refuses_batches_whole_and_takes_them_again_when_space_is_freed() {
+        if let Some(disk) = std::env::var_os(SMALL_DISK) {
+            return fill_and_free(Path::new(&disk));
+        }
+        let directory = tempdir().expect("a directory");
+        let small = |command: &str| {
+            let script = format!("mount -t tmpfs -o size=40m tmpfs \"$1\" && {command}");
+            let mut child = std::process::Command::new("unshare");
+            child.args(["--map-root-user", "--mount", "sh", "-c", &script, "sh"]);
+            child.arg(directory.path()).arg(std::env::current_exe().expect("this test's binary"));
+            child.env(SMALL_DISK, directory.path());
+            child.output()
+        };
+        if !small("true").is_ok_and(|mounted| mounted.status.success()) {
+            println!("SKIPPED: this machine lets nobody mount a small disk");
+            return;
+        }
+        let run = small(&format!("exec \"$2\" --exact {FULL_DISK_TEST}")).expect("runs");
+        let said = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(run.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    /// One batch of rows that do not compress.
+    fn noise(number: u64) -> Vec<crate::Op> {
+        let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut byte = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_be_bytes()[0]
+        };
+        let row = |row: u64| (number * 4 + row).to_be_bytes().to_vec();
+        (0..4).map(|n| crate::Op::Put(row(n), (0..4_000).map(|_| byte()).collect())).collect()
+    }
+
+    fn fill_and_free(disk: &Path) {
+        let ballast = disk.join("ballast");
+        fs::write(&ballast, vec![1; 24 << 20]).expect("written");
+        let path = disk.join("d");
+        let database = RocksDatabase::open(&path, &shared_memory()).expect("opens");
+        let family = state_family(&*database);
+        let take = |number| database.write(&[&Ops(&family, &noise(number))]);
+        let full = |error: &StateError| matches!(error, StateError::Full { .. });
+        let mut written = 0;
+        let error = loop {
+            match take(written) {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+            assert!(written < 10_000, "the disk never fills");
+        };
+        assert!(full(&error), "{error}");
+        let error = database.sync().expect_err("what came before is not said to be safe");
+        assert!(full(&error), "{error}");
+        let row = (written * 4).to_be_bytes();
+        assert_eq!(database.get(&family, &row).expect("still readable"), None, "nothing of it");
+        assert!(database.get(&family, &[0; 8]).expect("still readable").is_some());
+        fs::remove_file(&ballast).expect("removed");
+        let (_never, pause) = std::sync::mpsc::channel::<()>();
+        let mut tries = 0;
+        while let Err(error) = take(written) {
+            assert!(full(&error), "{error}");
+            tries += 1;
+            assert!(tries < 600, "it does not recover");
+            pause.recv_timeout(std::time::Duration::from_millis(100)).expect_err("only a pause");
+        }
+        take(written + 1).expect("written");
+        database.sync().expect("synced");
+        let crashed = disk.join("crashed");
+        copy(&path, &crashed);
+        drop((family, database));
+        let count = read_all(&crashed).expect("recovers");
+        assert_eq!(u64::try_from(count).expect("few"), (written + 2) * 4, "all that was written");
+    }
+
     #[test]
     fn a_second_handle_of_an_open_database_is_refused() {
         let directory = tempdir().expect("a directory");

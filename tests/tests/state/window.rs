@@ -237,6 +237,23 @@ fn undo_takes_observed_stream_time_back_too() {
 }
 
 #[test]
+fn a_rewind_takes_observed_stream_time_back_to_the_last_commit() {
+    on_every_engine(|engine| {
+        let (database, leases) = (engine.open("d"), Leases::new());
+        let mut store = open(&database, &leases, MINUTE);
+        put(&mut store, "a", MINUTE, "v");
+        commit(&mut store, &leases);
+        put(&mut store, "a", 100 * MINUTE, "aborted");
+        store.state_mut().freeze();
+        store.state_mut().rewind().expect("rewound");
+        assert_eq!(store.state().observed_ms(), Some(MINUTE));
+        store.state_mut().savepoint();
+        store.state_mut().undo();
+        assert_eq!(range(&store, "a", Direction::Forward), [MINUTE]);
+    });
+}
+
+#[test]
 fn after_a_restart_a_late_window_stays_late() {
     on_every_engine(|engine| {
         let leases = Leases::new();

@@ -46,6 +46,10 @@ impl<'p> Place<'p> {
                     holder: "another process or handle".into(),
                 }
             }
+            // RocksDB gave the log up; what it acknowledged is recovered by the next opening.
+            _ if says("Writer has previous error") => {
+                StateError::Stopped { database: self.path.display().to_string(), message }
+            }
             ErrorKind::Corruption => StateError::corrupt(self.name(), message),
             // A file the database's own catalogue names is gone or cut.
             ErrorKind::IOError if names_own_file(&message) => {
