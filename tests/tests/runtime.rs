@@ -3,7 +3,10 @@
 
 mod runtime {
     mod embedded;
+    mod faults;
+    mod faulty;
     mod host;
+    mod rebalance;
     mod restore;
     mod unheld;
     mod world;

@@ -69,7 +69,7 @@ use super::writer::{WriteJob, WriteResult};
 mod tests;
 
 /// So many fences in [`FENCE_PERIOD`] mean that another process uses the same id for good.
-const FENCE_LIMIT: usize = 5;
+const FENCE_LIMIT: usize = 30;
 const FENCE_PERIOD: Duration = Duration::from_secs(60);
 
 /// One task's share of a transaction.

@@ -16,11 +16,13 @@ use headwater::record::{Headers, TopicPartition};
 use headwater::runtime::{StateHome, Streams, StreamsParts, StreamsState};
 use headwater::time::{Clock, VirtualClock};
 use headwater::topology::Topology;
+use headwater_state::database::Database;
 use headwater_state::database::memory::MemoryDisk;
 use headwater_state::directory::{Identity, StateDirectory, Storage};
 use headwater_state::error::Mode;
 use headwater_state::lease::Leases;
 
+use super::faulty::{Faulty, LogDebug};
 use super::unheld::Unheld;
 
 /// Where everything of the process is, beyond one run of it.
@@ -30,13 +32,15 @@ pub(crate) struct Ground {
     pub(crate) disk: MemoryDisk,
     /// The disk of the tasks' databases, if the log does not hold the state.
     pub(crate) state: Option<MemoryDisk>,
+    /// Seed of failing transactions.
+    pub(crate) faults: Option<u64>,
     pub(crate) clock: VirtualClock,
 }
 
 impl Ground {
     pub(crate) fn held() -> Self {
         let clock = VirtualClock::new(1_700_000_000_000);
-        Self { disk: MemoryDisk::new(), state: None, clock }
+        Self { disk: MemoryDisk::new(), state: None, faults: None, clock }
     }
 
     pub(crate) fn unheld() -> Self {
@@ -60,22 +64,26 @@ pub(crate) type Output = (String, Option<i64>, i64);
 impl World {
     /// Starts the application there.
     pub(crate) fn start(ground: Ground, config: StreamsConfig, topology: Arc<Topology>) -> Self {
-        let database = ground.disk.open("data").expect("the disk is free");
+        let database: Arc<dyn Database> = ground.disk.open("data").expect("the disk is free");
         let leases = Leases::new();
         let (log, mut actors) =
-            EmbeddedLog::open(database.clone(), leases.clone(), EmbeddedSettings::default())
+            EmbeddedLog::open(Arc::clone(&database), leases.clone(), EmbeddedSettings::default())
                 .expect("the log opens");
         let metrics = Metrics::new();
         let group = config.application_id.clone();
-        let (seam, home): (Arc<dyn Log>, _) = match &ground.state {
-            None => (log.clone(), StateHome::Shared(database)),
+        let (seam, home): (Arc<dyn LogDebug>, _) = match &ground.state {
+            None => (Arc::clone(&log) as _, StateHome::Shared(database)),
             Some(disk) => {
                 let applications = BTreeSet::from([group.clone()]);
                 let identity = Identity { mode: Mode::Kafka, applications, cluster: None };
                 let directory = StateDirectory::open(Storage::Memory(disk.clone()), identity);
                 let directory = Arc::new(directory.expect("the disk is free"));
-                (Arc::new(Unheld(log.clone())), StateHome::PerTask(directory))
+                (Arc::new(Unheld(Arc::clone(&log))), StateHome::PerTask(directory))
             }
+        };
+        let seam: Arc<dyn Log> = match ground.faults {
+            Some(seed) => Arc::new(Faulty::new(seam, seed)),
+            None => seam,
         };
         let (streams, more) = Streams::build(StreamsParts {
             topology,
@@ -111,7 +119,7 @@ impl World {
 
     /// Steps until it is so.
     pub(crate) fn until(&mut self, what: &str, mut so: impl FnMut(&Self) -> bool) {
-        for _ in 0..5_000 {
+        for _ in 0..60_000 {
             if so(self) {
                 return;
             }
@@ -119,7 +127,7 @@ impl World {
         }
         let (state, tasks) = (self.streams.state(), self.streams.board().tasks());
         let failure = self.streams.board().failure();
-        panic!("not so after 5,000 rounds: {what}; {state}, {failure:?}, {tasks:?}");
+        panic!("not so after 60,000 rounds: {what}; {state}, {failure:?}, {tasks:?}");
     }
 
     pub(crate) fn until_running(&mut self) {
@@ -140,45 +148,13 @@ impl World {
 
     /// Appends records (key, value, timestamp) to one partition, durably.
     pub(crate) fn append(&mut self, topic: &str, partition: u32, records: &[(&str, &str, i64)]) {
-        let mut batch = RecordBatchBuilder::new();
-        for (key, value, time) in records {
-            let (key, value) = (key.as_bytes(), value.as_bytes());
-            batch.append(*time, Some(key), Some(value), Headers::empty()).expect("small");
-        }
-        let batch = RecordBatch::new(0, batch.finish()).expect("well-formed");
-        let to = TopicPartition::new(topic, partition);
-        let ticket = self.log.append(&[(to, batch)], Bell::new());
+        let ticket = append_to(&self.log, topic, partition, records);
         self.answer(&ticket);
     }
 
     /// Everything in a topic of 64-bit counts by key, partition after partition.
     pub(crate) fn outputs(&self, topic: &str) -> Vec<Output> {
-        let spec = self.log.topics().into_iter().find(|t| *t.name == *topic);
-        let mut found = Vec::new();
-        for partition in 0..spec.map_or(0, |t| t.partitions) {
-            let from = TopicPartition::new(topic, partition);
-            let reader =
-                self.log.reader(&from, 0, Isolation::ReadCommitted, Purpose::Restore, Bell::new());
-            let mut reader = reader.expect("the topic is there");
-            loop {
-                let fetched = reader.take(1 << 20).expect("readable");
-                for batch in &fetched.batches {
-                    for record in batch.records() {
-                        let record = record.expect("whole");
-                        let key = record.key.expect("a key");
-                        let value = record
-                            .value
-                            .map(|v| i64::from_be_bytes(v.try_into().expect("eight bytes")));
-                        let key = String::from_utf8(key.to_vec()).expect("text");
-                        found.push((key, value, record.timestamp));
-                    }
-                }
-                if fetched.batches.is_empty() {
-                    break;
-                }
-            }
-        }
-        found
+        outputs_of(&self.log, topic)
     }
 
     /// The last value of each key.
@@ -198,4 +174,47 @@ impl World {
         }
         ground
     }
+}
+
+/// Appends records (key, value, timestamp) to one partition; the answer comes when they are synced.
+pub(crate) fn append_to(
+    log: &EmbeddedLog,
+    topic: &str,
+    partition: u32,
+    records: &[(&str, &str, i64)],
+) -> Ticket<LogResult<Vec<i64>>> {
+    let mut batch = RecordBatchBuilder::new();
+    for (key, value, time) in records {
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        batch.append(*time, Some(key), Some(value), Headers::empty()).expect("small");
+    }
+    let batch = RecordBatch::new(0, batch.finish()).expect("well-formed");
+    log.append(&[(TopicPartition::new(topic, partition), batch)], Bell::new())
+}
+
+/// Everything in a topic of 64-bit counts by key, partition after partition.
+pub(crate) fn outputs_of(log: &EmbeddedLog, topic: &str) -> Vec<Output> {
+    let spec = log.topics().into_iter().find(|t| *t.name == *topic);
+    let mut found = Vec::new();
+    for partition in 0..spec.map_or(0, |t| t.partitions) {
+        let from = TopicPartition::new(topic, partition);
+        let isolation = Isolation::ReadCommitted;
+        let reader = log.reader(&from, 0, isolation, Purpose::Restore, Bell::new());
+        let mut reader = reader.expect("the topic is there");
+        loop {
+            let fetched = reader.take(1 << 20).expect("readable");
+            if fetched.batches.is_empty() {
+                break;
+            }
+            let records = fetched.batches.iter().flat_map(RecordBatch::records);
+            for record in records {
+                let record = record.expect("whole");
+                let key = record.key.expect("a key").to_vec();
+                let count = |v: &[u8]| i64::from_be_bytes(v.try_into().expect("eight bytes"));
+                let key = String::from_utf8(key).expect("text");
+                found.push((key, record.value.map(count), record.timestamp));
+            }
+        }
+    }
+    found
 }
