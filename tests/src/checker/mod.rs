@@ -6,6 +6,7 @@
 //! partition, and nothing else.
 
 pub mod buckets;
+pub mod http;
 pub mod metric;
 pub mod rollup;
 

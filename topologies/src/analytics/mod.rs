@@ -16,6 +16,7 @@
 //! * Every commit tells each window that changed, under the key `<key>@<window start in ms>`.
 
 mod bytes;
+pub mod demo;
 pub mod load;
 pub mod rollup;
 pub mod sketch;

@@ -90,16 +90,20 @@ impl Rollup {
         }
     }
 
+    /// Each metric without its sketch.
+    pub fn summaries(&self) -> BTreeMap<Metric, MetricSummary> {
+        self.metrics.iter().map(|(metric, all)| (*metric, all.into())).collect()
+    }
+
     /// The event of this rollup in the window `[start, end)`; `None` when nothing was counted.
     pub fn event(&self, key: &str, start: EventTime, end: EventTime) -> Option<AnalyticsRollup> {
-        let summaries = self.metrics.iter().map(|(metric, all)| (*metric, all.into()));
         Some(AnalyticsRollup {
             key: key.to_owned(),
             window_start: start,
             window_end: end,
             count: self.count,
             error_count: self.error_count,
-            metrics: summaries.collect(),
+            metrics: self.summaries(),
             updated_at: self.updated_at?,
         })
     }
