@@ -10,5 +10,6 @@ pub mod conformance;
 pub mod kafka_broker;
 pub mod log_contract;
 pub mod proof;
+pub mod slice;
 pub mod source;
 pub mod stepped_log;
