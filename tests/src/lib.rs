@@ -12,4 +12,9 @@ pub mod log_contract;
 pub mod proof;
 pub mod slice;
 pub mod source;
-pub mod stepped_log;
+
+/// The topology of the README compiles and does what it says.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;

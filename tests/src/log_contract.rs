@@ -31,7 +31,7 @@ pub trait LogUnderTest {
 /// Turns every claim into a test of the log that the given function makes; with `if`, of the one it
 /// may make, where what is behind a log may be missing.
 ///
-/// ```ignore
+/// ```text
 /// headwater_tests::log_contract!(fresh_log);
 /// headwater_tests::log_contract!(if log_on_a_broker);
 /// ```

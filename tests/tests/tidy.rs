@@ -26,6 +26,9 @@ fn untidy_rust(file: &SourceFile) -> Vec<String> {
     if code.contains("#[ignore") {
         say("skips a test with #[ignore]: delete the test or let it run");
     }
+    if file.text.contains(concat!("```ign", "ore")) {
+        say("has an example that is not compiled: let it run, or make it `text`");
+    }
     if file.path.starts_with("tests/tests/") && code.contains("thread::sleep") {
         say("sleeps: wait for the condition with a deadline");
     }
