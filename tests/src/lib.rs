@@ -12,6 +12,7 @@ pub mod log_contract;
 pub mod proof;
 pub mod slice;
 pub mod source;
+pub mod stepped_log;
 
 /// The topology of the README compiles and does what it says.
 #[cfg(doctest)]

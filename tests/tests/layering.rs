@@ -28,7 +28,7 @@ const MODULES: [(&str, &[&str]); 19] = [
     ("operators", &["actor", "serde", "store", "processor"]),
     ("topology", &["actor", "serde", "store", "processor", "operators"]),
     ("dsl", &["actor", "serde", "store", "processor", "operators", "topology"]),
-    ("task", &["actor", "serde", "store", "processor", "state!"]),
+    ("task", &["actor", "serde", "store", "processor", "topology", "state!"]),
     ("log", &["actor", "state!"]),
     ("membership", &["actor", "log"]),
     ("query", &["actor", "serde", "store", "log", "state!"]),

@@ -11,7 +11,6 @@ use super::stream::KStream;
 use super::table::{KTable, getter_of};
 use crate::operators::source::{Reading, Source};
 use crate::operators::table_source::TableSource;
-use crate::operators::table_store::TableStore;
 use crate::processor::node::{Node, SourceCell};
 use crate::store::{StateStore, StoreHandle, StoreKind, StoreSpec, Stored};
 use crate::topology::graph::{
@@ -85,7 +84,7 @@ impl StreamsBuilder {
         let (key, value, cached) = (consumed.key.clone(), consumed.value.clone(), consumed.cached);
         let supplier: Supplier = Box::new(move |instance| {
             let reading = reading(&consumed, name.resolve(instance.application_id));
-            let store = TableStore::of(instance);
+            let store = instance.table_store();
             Box::new(SourceCell(Box::new(TableSource { reading, store }))) as Box<dyn Node>
         });
         let store_name = topic.to_owned();

@@ -10,7 +10,6 @@ use super::table::{KTable, getter_of};
 use super::windowed::{TimeWindowedKStream, TimeWindows};
 use crate::operators::aggregate::{Aggregate, Aggregation};
 use crate::operators::stream_node;
-use crate::operators::table_store::TableStore;
 use crate::processor::NodeError;
 use crate::processor::drops::OnDropped;
 use crate::serde::SharedSerde;
@@ -127,7 +126,7 @@ impl<'b, K: 'static, V: 'static> KGroupedStream<'b, K, V> {
         let supplier: Supplier = Box::new(move |instance| {
             stream_node::<K, V>(Aggregate {
                 aggregation: aggregation.clone(),
-                store: TableStore::of(instance).expect("an aggregation has a store"),
+                store: instance.table_store().expect("an aggregation has a store"),
                 key: key.clone(),
                 value: value.clone(),
                 result: result.clone(),

@@ -11,7 +11,7 @@ use crate::operators::table_filter::{FilterGetter, TableFilter};
 use crate::operators::table_join::{JoinGetter, JoinResult, JoinSide};
 use crate::operators::table_map_values::{MapGetter, TableMapValues};
 use crate::operators::table_node;
-use crate::operators::table_store::{StoreGetter, TableStore};
+use crate::operators::table_store::StoreGetter;
 use crate::operators::to_stream::ToStream;
 use crate::processor::getter::ValueGetter;
 use crate::store::{StoreHandle, StoreKind, StoreSpec};
@@ -116,7 +116,7 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
         let supplier: Supplier = Box::new(move |instance| {
             table_node::<K, V>(TableFilter {
                 predicate: Arc::clone(&test),
-                store: TableStore::of(instance),
+                store: instance.table_store(),
                 sends_old: instance.sends_old(),
             })
         });
@@ -166,7 +166,7 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
         let supplier: Supplier = Box::new(move |instance| {
             table_node::<K, V>(TableMapValues {
                 mapper: Arc::clone(&map),
-                store: TableStore::<K, W>::of(instance),
+                store: instance.table_store::<K, W>(),
                 sends_old: instance.sends_old(),
             })
         });
@@ -238,7 +238,7 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
         let that = side("table-join-other", other.node, EdgeType::table::<K, R>(), that);
 
         let supplier: Supplier =
-            Box::new(|instance| table_node::<K, W>(JoinResult(TableStore::of(instance))));
+            Box::new(|instance| table_node::<K, W>(JoinResult(instance.table_store())));
         let derived = move |graph: &Graph| {
             let (left, right, joiner) = (left(graph), right(graph), Arc::clone(&joiner));
             Box::new(JoinGetter { left, right, joiner }) as Box<dyn ValueGetter<K, W>>

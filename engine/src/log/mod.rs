@@ -29,6 +29,7 @@ use crate::actor::{Bell, Ticket};
 use crate::error::{Classified, ErrorClass};
 use crate::record::TopicPartition;
 use crate::record::batch::RecordBatch;
+pub use crate::record::fetched::{CommittedOffset, Fetched};
 
 /// The answer of a call to a log.
 pub type LogResult<T> = Result<T, LogError>;
@@ -120,15 +121,6 @@ pub enum OffsetQuery {
     HighWatermark,
 }
 
-/// An input position with what must travel with it (Kafka's offset metadata).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedOffset {
-    /// The next offset to read.
-    pub next_offset: i64,
-    /// The task's clocks, encoded; at most 4,096 bytes.
-    pub metadata: String,
-}
-
 /// Who commits, captured when the transaction begins; the log fences who is no longer a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -160,18 +152,6 @@ pub struct Committed {
     /// from it follows how far a store's changelog has come. May be empty on a log that holds the
     /// state, because its stores have no changelog.
     pub ends: Vec<(TopicPartition, i64)>,
-}
-
-/// What a reader found.
-#[derive(Debug, Default)]
-pub struct Fetched {
-    /// Batches in offset order, all at or after the reader's position.
-    pub batches: Vec<RecordBatch>,
-    /// The reader's position now: the next offset it will read. It may lie past the last record
-    /// of `batches` (aborted records, control records, compacted offsets).
-    pub position: i64,
-    /// There was nothing more to read when this was fetched.
-    pub at_end: bool,
 }
 
 /// Reads one partition for one task. Dropping it ends the assignment.

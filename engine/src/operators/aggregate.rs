@@ -14,9 +14,12 @@ use crate::processor::{DropReason, NodeError};
 use crate::record::{Change, Record};
 use crate::serde::{Serde, SharedSerde};
 
+/// One step of an aggregation: from key, value and what is stored to what will be.
+type Step<K, V, A> = dyn Fn(&K, &V, Option<A>) -> Result<A, NodeError> + Send + Sync;
+
 /// What an aggregation computes. `None` is "nothing stored".
 pub(crate) struct Aggregation<K, V, A> {
-    pub(crate) step: Arc<dyn Fn(&K, &V, Option<A>) -> Result<A, NodeError> + Send + Sync>,
+    pub(crate) step: Arc<Step<K, V, A>>,
     /// The aggregate before the first record, as an old value.
     pub(crate) initial: Option<Arc<dyn Fn() -> A + Send + Sync>>,
 }

@@ -8,9 +8,12 @@ use crate::processor::{
 };
 use crate::record::Record;
 
+/// The types that a processor takes and forwards, without holding any of them.
+type Signature<KIn, VIn, K, V> = PhantomData<fn(KIn, VIn) -> (K, V)>;
+
 pub(crate) struct Process<P, KIn, VIn, K, V> {
     processor: P,
-    _types: PhantomData<fn(KIn, VIn) -> (K, V)>,
+    _types: Signature<KIn, VIn, K, V>,
 }
 
 impl<P, KIn, VIn, K, V> Process<P, KIn, VIn, K, V> {

@@ -8,7 +8,6 @@ use crate::processor::state::TaskState;
 use crate::record::{Change, Headers};
 use crate::serde::SharedSerde;
 use crate::store::{StoreHandle, TimestampedKeyValueStore};
-use crate::topology::graph::Instance;
 
 /// A table's store of rows by key.
 pub(crate) struct TableStore<K, V> {
@@ -21,17 +20,17 @@ pub(crate) struct TableStore<K, V> {
 }
 
 impl<K: 'static, V: 'static> TableStore<K, V> {
-    /// The store of the table node that is being made; `None` if it is not materialised.
-    pub(crate) fn of(instance: &Instance<'_>) -> Option<Self> {
-        let store = instance.store()?;
-        Some(Self {
+    /// The store with this number, whose rows have this key serde. `cached`: it keeps changes back
+    /// until a flush; `sends_old`: someone downstream asked for old values.
+    pub(crate) fn new(store: usize, key: SharedSerde<K>, cached: bool, sends_old: bool) -> Self {
+        Self {
             handle: StoreHandle::new(store, 0),
-            key: instance.graph.key_serde(instance.node),
-            cached: instance.is_cached(store),
-            sends_old: instance.sends_old(),
+            key,
+            cached,
+            sends_old,
             lane: usize::MAX,
             key_buffer: Vec::new(),
-        })
+        }
     }
 
     pub(crate) fn init(&mut self, ctx: &mut NodeInit<'_>) {

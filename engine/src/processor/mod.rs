@@ -5,7 +5,6 @@
 pub(crate) mod cache;
 pub mod context;
 pub mod drops;
-pub mod error;
 pub(crate) mod getter;
 pub(crate) mod node;
 pub mod outbox;
@@ -13,9 +12,9 @@ pub mod punctuation;
 pub(crate) mod state;
 
 pub use crate::config::OnError;
+pub use crate::store::error::{self, NodeError};
 pub use context::{InitContext, ProcessorContext};
 pub use drops::DropReason;
-pub use error::NodeError;
 pub use punctuation::{Punctuated, Punctuation, PunctuationId, PunctuationType};
 
 use crate::record::Record;

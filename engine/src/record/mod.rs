@@ -5,6 +5,7 @@
 //! both are views of borrowed data, so fan-out copies pointers and asks nothing of `K` and `V`.
 
 pub mod batch;
+pub mod fetched;
 pub mod headers;
 pub(crate) mod varint;
 

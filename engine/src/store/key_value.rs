@@ -10,7 +10,7 @@ use headwater_state::layout::timestamped;
 use headwater_state::store::{KeyValueReads, KeyValueStore as Bytes, StorePartition};
 
 use super::StateStore;
-use crate::processor::NodeError;
+use super::error::NodeError;
 use crate::serde::SharedSerde;
 
 /// A store from keys to values, one partition of it. Writes are visible to this task at once and to

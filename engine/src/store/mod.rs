@@ -10,6 +10,7 @@
 //! | [`TimestampedWindowStore`] | segment, key, start -> timestamp, value | key, start, value at that timestamp |
 
 mod changelog;
+pub mod error;
 mod key_value;
 mod spec;
 mod window;
@@ -28,7 +29,7 @@ pub use key_value::{KeyValueStore, TimestampedKeyValueStore};
 pub use spec::{StoreKind, StoreSpec, StoreView, Stored, WindowSpec};
 pub use window::{TimestampedWindowStore, WindowStore};
 
-use crate::processor::NodeError;
+use error::NodeError;
 
 /// One partition of one store, inside one task. Implemented by the stores of this module.
 pub trait StateStore: Any + Send {

@@ -9,9 +9,9 @@ use serde_json::Value as Json;
 
 use super::StateStore;
 use super::changelog::{ChangelogFormat, RestoreTarget};
+use super::error::NodeError;
 use super::key_value::{KeyValueStore, TimestampedKeyValueStore};
 use super::window::{TimestampedWindowStore, WindowStore};
-use crate::processor::NodeError;
 use crate::serde::{Serde, SharedSerde};
 
 /// The kind of a store.

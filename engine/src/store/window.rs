@@ -9,8 +9,8 @@ use headwater_state::database::Direction;
 use headwater_state::store::{PutOutcome, StorePartition, WindowStore as Bytes};
 
 use super::StateStore;
+use super::error::NodeError;
 use super::key_value::{decode_timestamped, encode_timestamped};
-use crate::processor::NodeError;
 use crate::serde::SharedSerde;
 
 /// A store from keys and window starts to values, one partition of it.

@@ -9,10 +9,10 @@ use headwater_state::overlay::FrozenOverlay;
 use headwater_state::positions::{InputPosition, TaskPositions};
 
 use super::{StreamTask, TaskError, failed};
-use crate::log::CommittedOffset;
 use crate::processor::NodeError;
 use crate::processor::punctuation::PunctuationType;
 use crate::record::batch::{RecordBatch, RecordBatchBuilder};
+use crate::record::fetched::CommittedOffset;
 use crate::record::{Headers, TopicPartition};
 use crate::serde::kafka_streams::{OffsetMetadata, murmur2};
 use crate::time::NO_TIMESTAMP;

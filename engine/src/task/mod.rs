@@ -24,7 +24,6 @@ pub use dead_letter::dead_letter_topic;
 pub use error::TaskError;
 
 use crate::config::OnError;
-use crate::log::Fetched;
 use crate::metrics::TaskMetrics;
 use crate::processor::drops::{DropReason, Dropped};
 use crate::processor::error::{Failure, NodeError};
@@ -34,6 +33,7 @@ use crate::processor::punctuation::{
 };
 use crate::processor::state::TaskState;
 use crate::record::batch::RecordBatch;
+use crate::record::fetched::Fetched;
 use crate::record::{Headers, Place, TaskId, TopicPartition};
 use crate::store::{StateStore, Stores};
 use crate::time::{NO_TIMESTAMP, Now};
@@ -130,8 +130,11 @@ impl StreamTask {
         let subtopology = (!self.settings.whole_topology).then_some(self.id.subtopology);
         let arena = self.topology.instantiate(subtopology, &self.settings.application_id);
         let partition = self.id.partition;
-        self.inputs =
-            arena.sources.iter().map(|(t, _)| TopicPartition::new(t.clone(), partition)).collect();
+        self.inputs = arena
+            .sources
+            .iter()
+            .map(|(t, _)| TopicPartition::new(Arc::clone(t), partition))
+            .collect();
         self.queues = self
             .inputs
             .iter()

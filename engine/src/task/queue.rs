@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::log::Fetched;
 use crate::record::TopicPartition;
 use crate::record::batch::{BatchCursor, BatchError, RawRecord};
+use crate::record::fetched::Fetched;
 use crate::time::NO_TIMESTAMP;
 
 #[derive(Debug)]

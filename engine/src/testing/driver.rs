@@ -49,7 +49,7 @@ pub struct TopologyTestDriver {
     task: StreamTask,
     topology: Arc<Topology>,
     ends: BTreeMap<Arc<str>, i64>,
-    outputs: BTreeMap<Arc<str>, VecDeque<TestRecord<Option<Vec<u8>>, Option<Vec<u8>>>>>,
+    outputs: BTreeMap<Arc<str>, VecDeque<TestBytes>>,
     wall_ms: i64,
 }
 
@@ -65,6 +65,9 @@ pub struct TestRecord<K, V> {
     /// The headers.
     pub headers: Headers,
 }
+
+/// A record as a topic holds it: key and value as bytes, or null.
+pub type TestBytes = TestRecord<Option<Vec<u8>>, Option<Vec<u8>>>;
 
 /// A row of a store, as bytes without the store's own framing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +171,7 @@ impl TopologyTestDriver {
     }
 
     /// Takes the raw records written to a topic so far.
-    pub fn take(&mut self, topic: &str) -> Vec<TestRecord<Option<Vec<u8>>, Option<Vec<u8>>>> {
+    pub fn take(&mut self, topic: &str) -> Vec<TestBytes> {
         self.outputs.get_mut(topic).map(|records| records.drain(..).collect()).unwrap_or_default()
     }
 

@@ -4,4 +4,4 @@
 mod driver;
 pub mod simulator;
 
-pub use driver::{StoredRow, TestInput, TestOutput, TestRecord, TopologyTestDriver};
+pub use driver::{StoredRow, TestBytes, TestInput, TestOutput, TestRecord, TopologyTestDriver};

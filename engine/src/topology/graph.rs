@@ -8,6 +8,7 @@ use std::any::{Any, TypeId, type_name};
 use std::sync::Arc;
 
 use super::mistake::Mistake;
+use crate::operators::table_store::TableStore;
 use crate::processor::node::Node;
 use crate::serde::SharedSerde;
 use crate::store::StoreSpec;
@@ -81,6 +82,13 @@ impl Instance<'_> {
     /// The store of this table node, if it has one.
     pub(crate) fn store(&self) -> Option<usize> {
         self.graph.nodes[self.node].table.as_ref().and_then(|t| t.store)
+    }
+
+    /// That store, as the node's operator uses it.
+    pub(crate) fn table_store<K: 'static, V: 'static>(&self) -> Option<TableStore<K, V>> {
+        let store = self.store()?;
+        let key = self.graph.key_serde(self.node);
+        Some(TableStore::new(store, key, self.is_cached(store), self.sends_old()))
     }
 
     /// The store of a table node keeps changes back until a flush.
@@ -245,7 +253,7 @@ impl Graph {
     }
 
     pub(crate) fn add_store(&mut self, spec: StoreSpec) -> usize {
-        self.check_name("store", &spec.name.clone());
+        self.check_name("store", &spec.name);
         if self.stores.iter().any(|s| s.name == spec.name) {
             let name = spec.name.to_string();
             self.mistakes.push(Mistake::NameTaken { what: "store", name });

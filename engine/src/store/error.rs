@@ -1,4 +1,5 @@
-//! How a failure leaves a node: the node's name is attached once, at the boundary it crosses first.
+//! How a failure leaves a store or a node: by one type, to which the node's name is attached once,
+//! at the boundary it crosses first. Knows no node.
 
 use std::fmt;
 use std::sync::Arc;
