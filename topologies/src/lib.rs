@@ -4,4 +4,5 @@
 //! underneath.
 
 pub mod analytics;
+pub mod examples;
 pub mod platform_event;

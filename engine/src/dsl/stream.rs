@@ -53,7 +53,6 @@ impl<K, V> fmt::Debug for KStream<'_, K, V> {
 impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
     /// Names the operator just added, for display: descriptions, logs, errors. No topic, store or
     /// byte on disk derives from it.
-    #[must_use]
     pub fn named(self, name: &str) -> Self {
         if self.exists() {
             self.builder.graph().rename(self.node, name);
@@ -196,7 +195,9 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
     /// let all = web.merge(app);
     /// ```
     pub fn merge(self, other: KStream<'b, K, V>) -> Self {
-        self.check_builder("merge", other.builder);
+        if !self.has_builder("merge", other.builder) {
+            return self;
+        }
         let edge = Some(EdgeType::stream::<K, V>());
         let parents = self.parents().chain(other.parents()).collect::<Vec<_>>();
         let supplier: Supplier = Box::new(|_| stream_node::<K, V>(Merge));
@@ -329,7 +330,9 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
     where
         F: Fn(&K, &V, Option<&T>) -> Option<W> + Send + Sync + 'static,
     {
-        self.check_builder("join", table.builder);
+        if !self.has_builder("join", table.builder) {
+            return KStream { builder: self.builder, node: usize::MAX, _types: PhantomData };
+        }
         let Joined { name, key, value, on_dropped } = joined;
         let stream = if self.key_changed() {
             self.repartition(Repartitioned::with(&name, key.clone(), value.clone()))
@@ -424,14 +427,17 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
         self.node != usize::MAX
     }
 
-    /// The node, unless it was looked up by a name that does not exist.
+    /// The node, unless it could not be made, which is a mistake already.
     pub(super) fn parents(self) -> impl Iterator<Item = usize> {
         self.exists().then_some(self.node).into_iter()
     }
 
-    fn check_builder(self, operator: &'static str, other: &StreamsBuilder) {
-        if !std::ptr::eq(self.builder, other) {
+    /// The other node is of the same builder; else that is a mistake.
+    fn has_builder(self, operator: &'static str, other: &StreamsBuilder) -> bool {
+        let same = std::ptr::eq(self.builder, other);
+        if !same {
             self.builder.graph().mistakes.push(Mistake::ForeignBuilder { operator });
         }
+        same
     }
 }

@@ -66,7 +66,6 @@ impl<K, V> fmt::Debug for KTable<'_, K, V> {
 
 impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
     /// Names the operator just added, for display.
-    #[must_use]
     pub fn named(self, name: &str) -> Self {
         self.builder.graph().rename(self.node, name);
         self
@@ -198,6 +197,8 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
         let b = self.builder;
         if !std::ptr::eq(b, other.builder) {
             b.graph().mistakes.push(Mistake::ForeignBuilder { operator: "join" });
+            // The build fails; until then the handle needs a node of its types.
+            return self.filter_map_values(|_, _| None);
         }
         b.graph().check_name("join", &joined.name);
         let joiner = Arc::new(joiner);

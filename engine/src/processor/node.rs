@@ -135,6 +135,7 @@ pub(crate) fn with_node<R>(
     body: impl FnOnce(&mut dyn Node, &mut NodeContext<'_>) -> R,
 ) -> R {
     let (slot, rest) = slots[at..].split_first_mut().expect("the node is in the arena");
+    task.running = at;
     let mut ctx =
         NodeContext { task, name: &slot.name, children: &slot.children, rest, base: at + 1 };
     body(&mut *slot.node, &mut ctx)
@@ -172,7 +173,10 @@ impl NodeContext<'_> {
             rest,
             base: child + 1,
         };
-        match cell.0.receive(record, &mut ctx) {
+        ctx.task.running = child;
+        let outcome = cell.0.receive(record, &mut ctx);
+        self.task.running = self.base - 1;
+        match outcome {
             Ok(()) => Ok(()),
             Err(error) => self.task.boundary(&slot.name, error),
         }
@@ -197,7 +201,10 @@ impl NodeContext<'_> {
                 rest,
                 base: child + 1,
             };
-            if let Err(error) = cell.0.receive(change, &mut ctx) {
+            ctx.task.running = child;
+            let outcome = cell.0.receive(change, &mut ctx);
+            self.task.running = self.base - 1;
+            if let Err(error) = outcome {
                 self.task.boundary(&slot.name, error)?;
             }
         }

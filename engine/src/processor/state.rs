@@ -29,6 +29,8 @@ pub(crate) struct TaskState {
     pub(crate) on_error: OnError,
     pub(crate) schedules: Vec<Schedule>,
     pub(crate) place: Option<Place>,
+    /// The node that runs, for the message of a panic.
+    pub(crate) running: usize,
     pub(crate) drops: Vec<Dropped>,
     pub(crate) partition_counts: PartitionCounts,
     pub(crate) next_partition: u32,
@@ -56,6 +58,7 @@ impl TaskState {
             on_error,
             schedules: Vec::new(),
             place: None,
+            running: 0,
             drops: Vec::new(),
             partition_counts,
             next_partition: partition,
@@ -159,10 +162,7 @@ impl TaskState {
                 self.drop_record(node, DropReason::Failed, source.to_string(), false);
                 Ok(())
             }
-            Failure::User(source) => {
-                Err(NodeError(Box::new(Failure::Reported { node: Arc::clone(node), source })))
-            }
-            other => Err(NodeError(Box::new(other))),
+            _ => Err(error.at(node)),
         }
     }
 }

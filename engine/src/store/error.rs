@@ -28,6 +28,16 @@ impl NodeError {
         Self::from(message.into())
     }
 
+    /// The same failure with the node's name attached, if none is.
+    pub(crate) fn at(self, node: &Arc<str>) -> Self {
+        match *self.0 {
+            Failure::User(source) => {
+                Self(Box::new(Failure::Reported { node: Arc::clone(node), source }))
+            }
+            other => Self(Box::new(other)),
+        }
+    }
+
     pub(crate) fn state(error: StateError) -> Self {
         Self(Box::new(Failure::State(error)))
     }

@@ -229,7 +229,7 @@ impl StreamTask {
 
     /// Processes up to `max_records`, smallest timestamp of the queues' heads first, each with its
     /// due stream-time punctuations. Waits (processes nothing) while an input's queue is empty and
-    /// its log may have more. Gives how many records it processed.
+    /// its log may have more. Gives how many records, or pieces of a punctuation, it processed.
     ///
     /// # Errors
     /// As the classes say; the task must then be rewound or closed.
@@ -237,7 +237,7 @@ impl StreamTask {
         self.state.wall_ms = now.wall_ms;
         for done in 0..max_records {
             if !self.punctuate(PunctuationType::StreamTime)? {
-                return Ok(done);
+                return Ok(done + 1);
             }
             let Some(input) = self.next_input()? else { return Ok(done) };
             self.process_head(input)?;
@@ -280,6 +280,7 @@ impl StreamTask {
         let time = queue.head_time.clone().expect("the head's time was asked for");
         self.state.place = Some(place);
         self.state.savepoint();
+        self.state.running = queue.node;
         let mut decoded = None;
         let headers = match raw.headers.is_empty() {
             true => Ok(Headers::empty()),
@@ -297,15 +298,13 @@ impl StreamTask {
                         source.receive(&raw, *time, headers, ctx)
                     })
                 };
-                catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|p| Err(panic_message(&p)))
+                catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|p| Err(panic_message(&*p)))
             }
         };
         let time = time.unwrap_or(queue.partition_time);
         let failed = match outcome {
             Ok(()) => None,
-            Err(error) => {
-                Some(self.failure(error, queue_node_name(&self.slots, input, &self.queues))?)
-            }
+            Err(error) => Some(self.failure(error)?),
         };
         self.settle(input, failed)?;
         let queue = &mut self.queues[input];
@@ -325,11 +324,11 @@ impl StreamTask {
     }
 
     /// What the handler makes of a failure: an error that ends the task, or the record's drop.
-    fn failure(&mut self, error: NodeError, source: Arc<str>) -> Result<Dropped, TaskError> {
+    fn failure(&mut self, error: NodeError) -> Result<Dropped, TaskError> {
         let (node, message) = match *error.0 {
             Failure::State(source) => return Err(TaskError::State { task: self.id, source }),
             Failure::Reported { node, source } => (node, source.to_string()),
-            Failure::User(error) => (source, error.to_string()),
+            Failure::User(source) => (self.running(), source.to_string()),
         };
         let dead_letter = match self.settings.on_error {
             OnError::Fail => {
@@ -345,6 +344,11 @@ impl StreamTask {
             self.state.drops.clear();
         }
         Ok(Dropped { node, reason: DropReason::Failed, detail: message, dead_letter })
+    }
+
+    /// The name of the node that runs, or ran last.
+    fn running(&self) -> Arc<str> {
+        Arc::clone(&self.slots[self.state.running].name)
     }
 
     /// Counts and logs what was dropped while the head was processed, and writes dead letters.
@@ -445,7 +449,8 @@ impl StreamTask {
             };
             self.dirty = true;
             let outcome =
-                catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|p| Err(panic_message(&p)));
+                catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|p| Err(panic_message(&*p)));
+            let outcome = outcome.map_err(|e| e.at(&self.running()));
             match outcome.map_err(|e| failed(self.id, None, e))? {
                 Punctuated::Done => self.state.schedules[at].advance(clock),
                 Punctuated::More(cursor) => {
@@ -520,10 +525,6 @@ impl StreamTask {
     pub fn close(self) -> Vec<Box<dyn StateStore>> {
         self.state.stores.into_partitions()
     }
-}
-
-fn queue_node_name(slots: &[Slot], input: usize, queues: &[PartitionQueue]) -> Arc<str> {
-    Arc::clone(&slots[queues[input].node].name)
 }
 
 fn damaged(task: TaskId, queue: &PartitionQueue, error: &crate::record::BatchError) -> TaskError {

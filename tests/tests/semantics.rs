@@ -1,0 +1,10 @@
+//! What operators, tasks and the builder promise, one claim a test, run on the test driver.
+
+mod semantics {
+    mod bad_input;
+    mod caching;
+    mod mistakes;
+    mod punctuation;
+    mod tables;
+    mod windows;
+}
