@@ -34,45 +34,71 @@ use rdkafka::{Offset, TopicPartitionList};
 /// Kills in `make test`.
 const KILLS: u64 = 5;
 const SOON: Duration = Duration::from_secs(120);
+/// Times the broker is killed under one running application.
+const BROKER_KILLS: usize = 3;
 /// Records that are written in one go, and the pause after them.
 const BURST: usize = 20;
 const PAUSE: Duration = Duration::from_millis(10);
 
 #[test]
 fn an_application_that_is_killed_again_and_again_loses_and_doubles_nothing() {
+    let seeds = proof::seeds("kafka slice", KILLS);
+    prove("kafka slice", *seeds.start(), |broker, state, watch| {
+        for seed in seeds.clone() {
+            kill_once(broker, state, seed, watch);
+        }
+        format!("{} kills ({} before it ran)", seeds.count(), watch.early)
+    });
+}
+
+#[test]
+fn a_broker_that_is_killed_under_the_application_costs_time_and_nothing_else() {
+    prove("kafka slice under broker kills", 1, |broker, state, watch| {
+        let mut child = Child::start("slice", &command(broker, state));
+        wait_until_it_runs(&mut child, 1, watch);
+        for _ in 0..BROKER_KILLS {
+            wait(Duration::from_millis(1_500));
+            broker.kill();
+            wait(Duration::from_millis(1_500));
+            broker.restart();
+        }
+        wait(Duration::from_millis(1_500));
+        assert!(!child.has_ended(), "it lives through it:\n{}", child.log_tail());
+        child.kill();
+        format!("{BROKER_KILLS} kills of the broker")
+    });
+}
+
+/// Runs faults under load, then compares everything there is.
+fn prove(name: &str, seed: u64, faults: impl FnOnce(&KafkaBroker, &Path, &mut Watch) -> String) {
     let Some(broker) = KafkaBroker::start(&[]) else { return };
     for topic in [INPUT, COUNTS, WINDOWS, TOTALS] {
         broker.create_topic(topic, PARTITIONS, &[]);
     }
-    let seeds = proof::seeds("kafka slice", KILLS);
     let state = tempfile::tempdir().expect("a folder for state");
-    let load = Load::start(&broker, *seeds.start());
+    let load = Load::start(&broker, seed);
     let mut watch = Watch::default();
-    for seed in seeds.clone() {
-        kill_once(&broker, state.path(), seed, &mut watch);
-    }
+    let done = faults(&broker, state.path(), &mut watch);
     let input = load.stop();
     let expected = Expected::of(&input);
 
     let host = slice::start(&broker.address(), state.path()).expect("it starts");
     let outputs = Outputs::read(&broker, &expected);
-    assert_eq!(outputs.judge(&expected), [""; 0], "after the kills of seeds {seeds:?}");
+    assert_eq!(outputs.judge(&expected), [""; 0], "{name}");
     let survived = stores(&host, &expected);
     end(host);
     // Nothing more came while it stopped.
-    assert_eq!(Outputs::read(&broker, &expected).judge(&expected), [""; 0]);
+    assert_eq!(Outputs::read(&broker, &expected).judge(&expected), [""; 0], "{name}");
 
     let empty = tempfile::tempdir().expect("another folder");
     let host = slice::start(&broker.address(), empty.path()).expect("it starts");
     let restored = stores(&host, &expected);
     end(host);
-    assert_eq!(survived, restored, "what survived the kills is what the changelogs hold");
-    assert_eq!(Outputs::read(&broker, &expected).judge(&expected), [""; 0]);
+    assert_eq!(survived, restored, "{name}: what survived is what the changelogs hold");
+    assert_eq!(Outputs::read(&broker, &expected).judge(&expected), [""; 0], "{name}");
     proof::say(&format!(
-        "kafka slice: {} kills ({} before it ran), {} records, {} late, {} restores from the \
-         stores' own positions of {} changelog offsets in all; 0 lost, 0 doubled, stores equal",
-        seeds.clone().count(),
-        watch.early,
+        "{name}: {done}, {} records, {} late, {} restores from the stores' own positions of {} \
+         changelog offsets in all; 0 lost, 0 doubled, stores equal",
         input.iter().map(Vec::len).sum::<usize>(),
         expected.late,
         watch.resumed,
@@ -123,25 +149,33 @@ impl Watch {
 /// while it starts.
 fn kill_once(broker: &KafkaBroker, state: &Path, seed: u64, watch: &mut Watch) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_slice"));
-    command.arg(broker.address()).arg(state);
-    let mut child = Child::start("slice", &command);
+    let mut child = Child::start("slice", &command(broker, state));
     if random.random_ratio(1, 4) {
         watch.early += 1;
         wait(Duration::from_millis(random.random_range(0..1_500)));
         child.log_tail().lines().for_each(|line| watch.read(line, seed));
     } else {
-        let watch = RefCell::new(watch);
-        child.wait_for_line(SOON, |line| {
-            watch.borrow_mut().read(line, seed);
-            line == "running"
-        });
+        wait_until_it_runs(&mut child, seed, watch);
         wait(Duration::from_millis(random.random_range(0..2_500)));
         for line in child.log_tail().lines() {
             assert!(!line.contains("failed:"), "seed {seed}: {line}");
         }
     }
     child.kill();
+}
+
+fn command(broker: &KafkaBroker, state: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slice"));
+    command.arg(broker.address()).arg(state);
+    command
+}
+
+fn wait_until_it_runs(child: &mut Child, seed: u64, watch: &mut Watch) {
+    let watch = RefCell::new(watch);
+    child.wait_for_line(SOON, |line| {
+        watch.borrow_mut().read(line, seed);
+        line == "running"
+    });
 }
 
 fn wait(time: Duration) {

@@ -136,16 +136,16 @@ impl Clients {
         AdminOptions::new().request_timeout(timeout).operation_timeout(timeout)
     }
 
-    /// Waits for any broker to answer.
+    /// Waits for any broker to answer; gives the cluster's id.
     ///
     /// # Errors
     /// `Fatal`: none does in time; the message says which were tried and the last connection error.
-    pub(super) fn check(&mut self) -> LogResult<()> {
+    pub(super) fn check(&mut self) -> LogResult<Option<String>> {
         let within = self.settings.connect_timeout;
         let brokers = self.common.get("bootstrap.servers").unwrap_or_default().to_owned();
         let observer = self.observer(Isolation::ReadUncommitted)?;
         let Err(error) = observer.fetch_metadata(Some("__consumer_offsets"), within) else {
-            return Ok(());
+            return Ok(observer.client().fetch_cluster_id(within));
         };
         // The event that tells why waits in the client's queue.
         for _ in 0..64 {

@@ -67,6 +67,7 @@ struct Shared {
     fetchers: Mutex<Vec<Arc<Fetcher>>>,
     /// Partitions of the topics that were asked about or created here.
     known: Known,
+    cluster: Option<String>,
 }
 
 type Known = Arc<Mutex<BTreeMap<Arc<str>, u32>>>;
@@ -188,10 +189,22 @@ impl KafkaLog {
         let admin = Admin::start(&common, &settings, Arc::clone(&clock))?;
         let bell = Bell::new();
         let check = admin.ask(bell.clone(), admin::Clients::check);
-        wait(&check, &bell, "connect to Kafka")?;
+        let cluster = wait(&check, &bell, "connect to Kafka")?;
+        tracing::info!(
+            brokers = config.brokers.join(","),
+            cluster,
+            partition_queue_bytes = settings.partition_queue_bytes,
+            "connected to Kafka"
+        );
         let (fetchers, known) = (Mutex::default(), Known::default());
-        let shared = Shared { common, settings, clock, deadlines, admin, fetchers, known };
+        let shared = Shared { common, settings, clock, deadlines, admin, fetchers, known, cluster };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The cluster's id, if its brokers tell one: state that was built from another cluster is not
+    /// this one's.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.shared.cluster.as_deref()
     }
 }
 
