@@ -94,16 +94,21 @@ impl LogTable {
                 what: format!("{partition} ends at {end} and cannot start at {start_offset}"),
             });
         }
-        let keep_from = match self.containing(reader, partition, start_offset)? {
-            Some((base, end)) if end > start_offset => base,
-            _ => start_offset,
+        let old_start = self.start_offset(reader, partition)?;
+        let start_offset = start_offset.max(old_start);
+        let first_kept = |start: i64| {
+            Ok(match self.containing(reader, partition, start)? {
+                Some((base, end)) if end > start => base,
+                _ => start,
+            })
         };
         Ok(TruncatePart {
             log: self.log.clone(),
             topics: self.topics.clone(),
             partition: partition.clone(),
-            keep_from,
-            start_offset: start_offset.max(self.start_offset(reader, partition)?),
+            delete_from: first_kept(old_start)?,
+            keep_from: first_kept(start_offset)?,
+            start_offset,
         })
     }
 
@@ -267,14 +272,19 @@ pub struct TruncatePart {
     log: Family,
     topics: Family,
     partition: LogPartition,
+    /// The truncation before ended here: range deletions that overlap would make each read slower
+    /// than the one before.
+    delete_from: i64,
     keep_from: i64,
     start_offset: i64,
 }
 
 impl BatchPart for TruncatePart {
     fn replay(&self, sink: &mut dyn BatchSink) {
-        let (from, to) =
-            (batch_key(&self.partition, 0), batch_key(&self.partition, self.keep_from));
+        let (from, to) = (
+            batch_key(&self.partition, self.delete_from),
+            batch_key(&self.partition, self.keep_from),
+        );
         if from < to {
             sink.delete_range(&self.log, &from, &to);
         }

@@ -192,6 +192,14 @@ impl Inner {
         families.get(name).map(|entry| entry.family.clone())
     }
 
+    fn kind(&self, family: &Family) -> FamilyKind {
+        let families = self.families.read().expect("no panic happens under the lock");
+        let entry = families.get(family.name());
+        entry
+            .and_then(|entry| tuning::parse_name(&entry.disk_name))
+            .map_or(FamilyKind::State, |(kind, _)| kind)
+    }
+
     fn handle(&self, family: &Family) -> Result<Handle<'_>> {
         let families = self.families.read().expect("no panic happens under the lock");
         let known = families.get(family.name());
@@ -227,7 +235,7 @@ impl Reader for RocksDatabase {
         direction: Direction,
     ) -> Result<Box<dyn Cursor + 'a>> {
         let handle = self.inner.handle(family)?;
-        let options = read_options(&range);
+        let options = read_options(&range, self.inner.kind(family));
         let rows = self.inner.db.raw_iterator_cf_opt(&handle, options);
         let place = self.inner.place().family(family);
         Ok(Box::new(RocksCursor::new(rows, &range, direction, place)))

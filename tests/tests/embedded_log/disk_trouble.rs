@@ -115,6 +115,15 @@ impl BatchPart for Overwrite {
     }
 }
 
+/// Removes one row.
+struct Remove(Family, Vec<u8>);
+
+impl BatchPart for Remove {
+    fn replay(&self, sink: &mut dyn BatchSink) {
+        sink.delete(&self.0, &self.1);
+    }
+}
+
 /// Flips a bit in the last byte of a stored batch, counted from 0.
 fn damage(database: &dyn Database, batch: usize) {
     let family = database.find_family("@log").expect("there is a log");
@@ -150,6 +159,29 @@ fn a_damaged_batch_is_named_by_topic_partition_and_offset_after_what_comes_befor
     }
     reader.seek(3);
     assert_eq!(reader.take(EVERYTHING).expect("the third is whole").position, 4);
+}
+
+#[test]
+fn a_batch_that_is_gone_is_missed_and_not_stepped_over() {
+    let log = SteppedLog::in_memory();
+    let scene = Scene::new(&log, "orders", 1);
+    let mut producer = scene.producer("p");
+    for value in ["a", "b", "c"] {
+        scene.write(&mut producer, 0, &[value]);
+    }
+    let family = log.database.find_family("@log").expect("there is a log");
+    let keys: Vec<Vec<u8>> = {
+        let scan = log.database.scan(&family, ScanRange::all(), Direction::Forward);
+        let mut rows = scan.expect("readable");
+        std::iter::from_fn(|| rows.advance().expect("readable").then(|| rows.key().to_vec()))
+            .collect()
+    };
+    log.database.write(&[&Remove(family, keys[1].clone())]).expect("written");
+    let mut reader = scene.reader(0, 0);
+    assert_eq!(reader.take(EVERYTHING).expect("the first is there").position, 1);
+    let error = reader.take(EVERYTHING).expect_err("the second is not");
+    assert_eq!(error.class, ErrorClass::Fatal);
+    assert!(error.to_string().contains("no batch holds offset 1"), "{error}");
 }
 
 #[test]

@@ -44,23 +44,34 @@ impl EmbeddedReader {
         LogError::new(ErrorClass::Fatal, OPERATION, message).on(&self.partition.name)
     }
 
+    fn missing(&self, end: i64) -> LogError {
+        let message = format!(
+            "no batch holds offset {} although the log goes on to {end}: its files are damaged",
+            self.position
+        );
+        LogError::new(ErrorClass::Fatal, OPERATION, message).on(&self.partition.name)
+    }
+
     /// Batches from the position up to `end`, and where the next one begins. An error behind the
-    /// first batch is left for the next call.
+    /// first batch is left for the next call. Nothing and the position itself: a gap is there.
     fn read(&self, end: i64, max_bytes: usize) -> LogResult<(Vec<RecordBatch>, i64)> {
         let failed = |e| from_state(OPERATION, &e).on(&self.partition.name);
         let reader: &dyn Reader = &**self.table.database();
         let rows = &self.partition.rows;
         let mut cursor = self.table.read(reader, rows, self.position).map_err(failed)?;
         let (mut batches, mut next, mut bytes) = (Vec::new(), self.position, 0);
-        while bytes < max_bytes || batches.is_empty() {
+        while next < end && (bytes < max_bytes || batches.is_empty()) {
             let batch = match cursor.next().map_err(failed) {
+                // Only compaction leaves gaps.
+                Ok(Some(stored)) if stored.base_offset > next && !self.partition.keyed => break,
                 Ok(Some(stored)) if stored.base_offset < end => {
                     self.place(stored).map(|batch| (batch, stored.end_offset()))
                 }
-                Ok(_) => {
+                Ok(_) if self.partition.keyed => {
                     next = end;
                     break;
                 }
+                Ok(_) => break,
                 Err(error) => Err(error),
             };
             match batch {
@@ -138,6 +149,9 @@ impl PartitionReader for EmbeddedReader {
             bounds.start = self.start_on_disk()?;
             if self.position < bounds.start {
                 return Err(self.out_of_range(bounds));
+            }
+            if next == self.position {
+                return Err(self.missing(end));
             }
         }
         self.position = next.min(end);

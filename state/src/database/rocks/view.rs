@@ -57,7 +57,7 @@ impl Reader for RocksView {
     ) -> Result<Box<dyn Cursor + 'a>> {
         let inner = self.borrow_owner();
         let handle = inner.handle(family)?;
-        let mut options: ReadOptions = read_options(&range);
+        let mut options: ReadOptions = read_options(&range, inner.kind(family));
         options.set_snapshot(&self.borrow_dependent().0);
         let rows = inner.db.raw_iterator_cf_opt(&handle, options);
         let place = inner.place().family(family);
