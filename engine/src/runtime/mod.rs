@@ -23,6 +23,7 @@ mod plan;
 mod restorer;
 mod setup;
 mod streams;
+mod supervisor;
 mod thread;
 pub mod writer;
 

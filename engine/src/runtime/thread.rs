@@ -31,38 +31,34 @@
 mod latency;
 mod offsets;
 mod slot;
+mod tasks;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::board::{Board, StoreHandle};
+use super::board::Board;
 use super::committer::{Committer, Event, Phase, TaskShare};
-use super::messages::{Command, FromThread, OpenedTask, Report, RestoreRequest};
+use super::messages::{Command, FromThread, Report, RestoreRequest};
 use super::plan::Blueprint;
 use crate::actor::{Actor, Address, Bell, Full, Mailbox, Next, Ticket, ticket};
 use crate::error::{Classified, ErrorClass};
-use crate::log::{Identity, Isolation, Log, LogResult, Purpose};
+use crate::log::{Identity, Log, LogResult};
 use crate::metrics::{Metrics, ThreadMetrics};
 use crate::record::{TaskId, TopicPartition};
-use crate::task::{StreamTask, TaskError, TaskSettings};
+use crate::task::TaskSettings;
 use crate::time::Now;
 use crate::topology::Topology;
 
 use offsets::OffsetsWanted;
-use slot::{Answer, Running, Slot, Stage, positions};
+use slot::{Answer, Slot, Stage};
+use work::{Failure, RETRY, guarded};
 
 /// Answers of the log that ring no bell are looked for this often.
 const POLL: Duration = Duration::from_millis(2);
-/// A call that failed with `Retry` is made again after this time.
-const RETRY: Duration = Duration::from_millis(50);
 /// Committed records of repartition topics are deleted this often (`repartition.purge.interval.ms`).
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
-/// Bytes that one input takes from its reader at once.
-const FETCH_BYTES: usize = 1 << 20;
-/// Batches that the producer has not taken; beyond it nothing is processed.
-const BACKLOG_MAX: usize = 256;
 
 /// What a thread is made of.
 pub(crate) struct ThreadParts {
@@ -272,288 +268,6 @@ impl StreamThread {
         }
     }
 
-    // ---- 3: tasks move on ----------------------------------------------------------------------
-
-    fn move_tasks(&mut self, now: Now) -> Next {
-        let transaction = self.parts.committer.is_open() || self.committing();
-        if self.rewind_wanted && !transaction {
-            self.rewind_wanted = false;
-            self.rewind_all();
-        }
-        let idle = self.parts.committer.is_idle();
-        let mut next = Next::Wait;
-        for at in 0..self.slots.len() {
-            if self.slots[at].closing || self.failed {
-                continue;
-            }
-            match self.move_task(at, idle, now) {
-                Ok(false) => {}
-                Ok(true) => next = Next::Again,
-                Err(why) => self.fail(&why),
-            }
-            let waits =
-                matches!(self.slots[at].stage, Stage::Opening { .. } | Stage::Rewinding { .. });
-            if waits && idle {
-                next = next.sooner(Next::WakeAt(now.monotonic + POLL));
-            }
-        }
-        next
-    }
-
-    fn committing(&self) -> bool {
-        let phase = self.parts.committer.phase();
-        matches!(phase, Phase::Sealed | Phase::Committing | Phase::Writing)
-    }
-
-    /// True if the task came one stage further.
-    fn move_task(&mut self, at: usize, idle: bool, now: Now) -> Result<bool, String> {
-        let group = Arc::clone(&self.parts.application);
-        let log = Arc::clone(&self.parts.log);
-        let slot = &mut self.slots[at];
-        let id = slot.id();
-        match &mut slot.stage {
-            // Committed offsets are read only while nothing of this id is unresolved.
-            Stage::Opening { stores, offsets } => {
-                let known = offsets.poll(&*log, &group, now).map_err(text)?.is_some();
-                if !(stores.poll()? && known) {
-                    return Ok(false);
-                }
-                self.replace(at, |stage| match stage {
-                    Stage::Opening { stores: Answer::Here(opened), offsets } => {
-                        Stage::Ready { opened, offsets }
-                    }
-                    other => other,
-                });
-            }
-            Stage::Ready { .. } if idle => self.install(at, now)?,
-            Stage::Rewinding { replay, offsets, .. } if idle => {
-                let replay = replay.get_or_insert_with(|| {
-                    let (promise, answer) = ticket(self.parts.bell.clone());
-                    self.requests.push_back(RestoreRequest::Replay { task: id, promise });
-                    Answer::Waits(answer)
-                });
-                let known = offsets.poll(&*log, &group, now).map_err(text)?.is_some();
-                if !(replay.poll()? && known) {
-                    return Ok(false);
-                }
-                self.resume(at, now)?;
-            }
-            _ => return Ok(false),
-        }
-        self.show(id);
-        Ok(true)
-    }
-
-    fn replace(&mut self, at: usize, change: impl FnOnce(Stage) -> Stage) {
-        let slot = self.slots.remove(at);
-        let Slot { blueprint, stage, closing } = slot;
-        self.slots.insert(at, Slot { blueprint, stage: change(stage), closing });
-    }
-
-    /// Makes the task and lets it run.
-    fn install(&mut self, at: usize, now: Now) -> Result<(), String> {
-        let slot = self.slots.remove(at);
-        let Slot { blueprint, stage, closing } = slot;
-        let Stage::Ready { opened, mut offsets } = stage else {
-            unreachable!("only a ready task is installed")
-        };
-        let id = blueprint.task;
-        let start = offsets.poll(&*self.parts.log, &self.parts.application, now).map_err(text)?;
-        let start = start.expect("a ready task knows its offsets");
-        let from = positions(id, start).map_err(text)?;
-        let OpenedTask { stores, database, tasks_family } = opened;
-        let handles = blueprint.stores.iter().zip(&stores).map(|(store, state)| StoreHandle {
-            spec: store.spec.clone(),
-            task: id,
-            database: Arc::clone(&database),
-            family: state.family().clone(),
-            partition: state.partition(),
-        });
-        let handles: Vec<_> = handles.collect();
-        let indexes = blueprint.stores.iter().map(|store| store.index);
-        let stores = indexes.zip(stores).collect();
-        let settings = TaskSettings { tasks_family, ..(self.parts.settings)(id) };
-        let task = StreamTask::new(&self.parts.topology, id, stores, &from, settings, now);
-        let mut running = Running::new(task.map_err(text)?, database);
-        running.begin(start);
-        self.parts.board.open_stores(handles);
-        self.metrics.task_created_total.inc();
-        self.slots.insert(at, Slot { blueprint, stage: Stage::Running(running), closing });
-        self.say(Report::Running(id));
-        Ok(())
-    }
-
-    fn rewind_all(&mut self) {
-        self.metrics.rewind_total.inc();
-        for at in 0..self.slots.len() {
-            let inputs = self.slots[at].blueprint.inputs.clone();
-            let id = self.slots[at].id();
-            self.replace(at, |stage| match stage {
-                Stage::Running(running) | Stage::Rewinding { running, .. } => {
-                    Stage::Rewinding { running, replay: None, offsets: OffsetsWanted::new(inputs) }
-                }
-                other => other,
-            });
-            self.show(id);
-        }
-    }
-
-    /// A rewound task runs again.
-    fn resume(&mut self, at: usize, now: Now) -> Result<(), String> {
-        let slot = self.slots.remove(at);
-        let Slot { blueprint, stage, closing } = slot;
-        let Stage::Rewinding { mut running, mut offsets, .. } = stage else {
-            unreachable!("only a rewinding task resumes")
-        };
-        let start = offsets.poll(&*self.parts.log, &self.parts.application, now).map_err(text)?;
-        running.rewind(start.expect("its offsets are known"), now).map_err(text)?;
-        let id = blueprint.task;
-        self.slots.insert(at, Slot { blueprint, stage: Stage::Running(running), closing });
-        self.say(Report::Running(id));
-        Ok(())
-    }
-
-    // ---- 4: fetch ------------------------------------------------------------------------------
-
-    fn fetch(&mut self, now: Now) -> Next {
-        let mut next = Next::Wait;
-        for at in 0..self.slots.len() {
-            if self.slots[at].closing {
-                continue;
-            }
-            let inputs = self.slots[at].running().map_or(0, |r| r.readers.len());
-            for input in 0..inputs {
-                match self.fetch_input(at, input, now) {
-                    Ok(true) => {
-                        self.metrics.poll_total.inc();
-                        next = Next::Again;
-                    }
-                    Ok(false) => {}
-                    Err(error) if error.class == ErrorClass::Retry => {
-                        tracing::debug!(%error, "fetch is tried again");
-                        next = next.sooner(Next::WakeAt(now.monotonic + RETRY));
-                    }
-                    Err(error) => self.fail(&format!("input cannot be read: {error}")),
-                }
-            }
-        }
-        next
-    }
-
-    /// True if records came.
-    fn fetch_input(&mut self, at: usize, input: usize, now: Now) -> LogResult<bool> {
-        let (log, bell) = (&self.parts.log, &self.parts.bell);
-        let running = self.slots[at].running_mut().expect("only running tasks are fetched for");
-        let room = running.task.wants(input);
-        if room == 0 {
-            return Ok(false);
-        }
-        let reader = match &mut running.readers[input] {
-            Some(reader) => reader,
-            empty => {
-                let (partition, from) =
-                    (&running.task.inputs()[input], running.task.next_offset(input));
-                let (isolation, purpose) = (Isolation::ReadCommitted, Purpose::Input);
-                let opened = log.reader(partition, from, isolation, purpose, bell.clone())?;
-                empty.insert(opened)
-            }
-        };
-        let fetched = reader.take(room.min(FETCH_BYTES))?;
-        let came = !fetched.batches.is_empty();
-        running.latency[input].enter(&fetched, now);
-        running.task.enqueue(input, fetched, now);
-        Ok(came)
-    }
-
-    // ---- 5 and 6: process, punctuate -----------------------------------------------------------
-
-    fn uncommitted_bytes(&self) -> usize {
-        self.slots.iter().filter_map(Slot::running).map(|r| r.task.uncommitted_bytes()).sum()
-    }
-
-    /// No room for more uncommitted work: the next record waits for a commit.
-    fn is_full(&self) -> bool {
-        self.parts.committer.backlog() > BACKLOG_MAX
-            || self.uncommitted_bytes() >= self.parts.limits.overlay_bytes
-    }
-
-    fn process(&mut self, now: Now) -> Next {
-        let mut next = Next::Wait;
-        let tasks = self.slots.len();
-        self.turn = self.turn.wrapping_add(1);
-        for offset in 0..tasks {
-            let at = (self.turn + offset) % tasks;
-            if self.failed || self.rewind_wanted || self.is_full() {
-                break;
-            }
-            let slot = &mut self.slots[at];
-            if slot.closing {
-                continue;
-            }
-            let Some(running) = slot.running_mut() else { continue };
-            let max = self.parts.limits.records_per_turn;
-            let done = guarded(|| running.task.process(now, max));
-            // Records that a reader skipped have left too.
-            for (input, latency) in running.latency.iter_mut().enumerate() {
-                let position = running.task.next_offset(input);
-                latency.leave(position, now, &self.metrics.process_latency);
-            }
-            match done {
-                Ok(0) => {}
-                Ok(records) => {
-                    self.metrics.process_total.inc_by(u64::try_from(records).unwrap_or(u64::MAX));
-                    next = Next::Again;
-                }
-                Err(error) => next = next.sooner(self.task_failed(&error, now)),
-            }
-        }
-        next
-    }
-
-    fn punctuate(&mut self, now: Now) -> Next {
-        let mut next = Next::Wait;
-        for at in 0..self.slots.len() {
-            if self.slots[at].closing || self.failed || self.rewind_wanted {
-                continue;
-            }
-            let Some(running) = self.slots[at].running_mut() else { continue };
-            let Some(due) = running.task.next_wall_punctuation() else { continue };
-            if due > now.wall_ms {
-                let wait = u64::try_from(due.saturating_sub(now.wall_ms)).unwrap_or(0);
-                let at = now.monotonic.saturating_add(Duration::from_millis(wait));
-                next = next.sooner(Next::WakeAt(at));
-                continue;
-            }
-            match guarded(|| running.task.punctuate_wall(now)) {
-                Ok(_) => {
-                    self.metrics.punctuate_total.inc();
-                    next = Next::Again;
-                }
-                Err(error) => next = next.sooner(self.task_failed(&error, now)),
-            }
-        }
-        next
-    }
-
-    fn task_failed(&mut self, error: &Failure, now: Now) -> Next {
-        match error {
-            Failure::Task(error) => match error.class() {
-                ErrorClass::Retry => {
-                    tracing::warn!(%error, "task is tried again");
-                    return Next::WakeAt(now.monotonic + RETRY);
-                }
-                ErrorClass::Abort | ErrorClass::Fenced => {
-                    tracing::warn!(%error, "tasks rewind");
-                    self.parts.committer.abandon();
-                    self.rewind_wanted = true;
-                }
-                ErrorClass::Fatal | ErrorClass::User => self.fail(&chain(error)),
-            },
-            Failure::Panic(message) => self.fail(message),
-        }
-        Next::Again
-    }
-
     // ---- 7 and 8: begin, send, decide ----------------------------------------------------------
 
     fn begin_and_send(&mut self, now: Now) {
@@ -637,31 +351,7 @@ impl StreamThread {
         self.purging = Some(self.parts.log.delete_records(before));
     }
 
-    // ---- 9: closing ----------------------------------------------------------------------------
-
-    fn close_tasks(&mut self) {
-        let committer = &self.parts.committer;
-        let busy: BTreeSet<TaskId> = committer.members().clone();
-        let failed = self.failed;
-        let (over, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.slots).into_iter().partition(|slot| {
-                let done = slot.closing && !slot.needs_commit() && !busy.contains(&slot.id());
-                failed || done
-            });
-        self.slots = kept;
-        over.into_iter().for_each(|slot| self.close(slot));
-    }
-
-    fn close(&mut self, slot: Slot) {
-        let id = slot.id();
-        if slot.running().is_some() {
-            self.metrics.task_closed_total.inc();
-        }
-        drop(slot);
-        self.parts.board.remove(id);
-        self.requests.push_back(RestoreRequest::Close(id));
-        self.say(Report::Closed(id));
-    }
+    // ---- the end -------------------------------------------------------------------------------
 
     /// Everything is closed and no transaction is left behind open.
     fn is_over(&self) -> bool {
@@ -714,32 +404,6 @@ impl StreamThread {
         }
         Next::Wait
     }
-}
-
-/// Why a task's call failed.
-enum Failure {
-    Task(TaskError),
-    Panic(String),
-}
-
-/// Calls a task. Panics of user code are dealt with inside it; one that escapes is a bug here, and
-/// still must not take other applications of the process down.
-fn guarded<T>(call: impl FnOnce() -> Result<T, TaskError>) -> Result<T, Failure> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(Failure::Task),
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "no message".to_owned());
-            Err(Failure::Panic(format!("a task panicked: {message}")))
-        }
-    }
-}
-
-fn text(error: impl std::error::Error) -> String {
-    chain(&error)
 }
 
 /// The error with its sources.

@@ -1,0 +1,260 @@
+//! The restore of one store-partition, step by step: where it begins and ends, applying changelog
+//! records, emptying a store whose position is gone. Knows no other store and no request.
+
+use std::sync::Arc;
+
+use headwater_state::StateError;
+use headwater_state::commit::StateBatch;
+use headwater_state::database::{BatchPart, BatchSink, Database, Family};
+use headwater_state::layout::{data_prefix, successor};
+use headwater_state::lease::{Lease, Leases};
+use headwater_state::positions::StorePositions;
+use headwater_state::store::StorePartition;
+
+use crate::actor::{Bell, Poll, Ticket};
+use crate::error::ErrorClass;
+use crate::log::{
+    Fetched, Isolation, Log, LogError, LogResult, OffsetQuery, PartitionReader, Purpose,
+};
+use crate::metrics::RestoreMetrics;
+use crate::record::{TaskId, TopicPartition};
+use crate::runtime::board::Board;
+use crate::runtime::messages::RestoreError;
+use crate::runtime::plan::StoreBlueprint;
+use crate::store::{ChangelogFormat, RestoreTarget};
+
+/// Changelog bytes of one store applied before the next store's turn.
+const TURN_BYTES: usize = 1 << 20;
+
+/// The restore of one store-partition.
+pub(super) struct StoreJob {
+    pub(super) blueprint: StoreBlueprint,
+    pub(super) database: Arc<dyn Database>,
+    pub(super) lease: Lease,
+    pub(super) stage: Stage,
+    pub(super) metrics: RestoreMetrics,
+    pub(super) emptied: bool,
+}
+
+pub(super) enum Stage {
+    Asking { start: Ticket<LogResult<Vec<i64>>>, end: Ticket<LogResult<Vec<i64>>> },
+    Reading { reader: Box<dyn PartitionReader>, target: Box<RestoreTarget>, end: i64 },
+    Done,
+}
+
+/// How far a step came.
+pub(super) enum Progress {
+    /// There is more to do now.
+    More,
+    /// The log's answer or its records are waited for.
+    Waits,
+    Finished,
+}
+
+/// What the steps of one job share.
+pub(super) struct Turn<'r> {
+    pub(super) log: &'r dyn Log,
+    pub(super) leases: &'r Leases,
+    pub(super) bell: &'r Bell,
+    pub(super) board: &'r Board,
+    pub(super) task: TaskId,
+}
+
+impl Turn<'_> {
+    fn state(&self, source: StateError) -> RestoreError {
+        RestoreError::State { task: self.task, source }
+    }
+
+    fn failed(&self, source: LogError) -> RestoreError {
+        RestoreError::Log { task: self.task, source }
+    }
+
+    /// One step of one store-partition.
+    pub(super) fn step(&self, store: &mut StoreJob) -> Result<Progress, RestoreError> {
+        match &mut store.stage {
+            Stage::Done => Ok(Progress::Finished),
+            Stage::Asking { start, end } => {
+                // Both answers are needed; a ticket gives its answer once.
+                let (first, last) = match (start.poll(), end.poll()) {
+                    (Poll::Done(first), Poll::Done(last)) => (first, last),
+                    (Poll::Abandoned, _) | (_, Poll::Abandoned) => {
+                        return Err(self.failed(no_answer()));
+                    }
+                    (first, last) => {
+                        keep(start, first);
+                        keep(end, last);
+                        return Ok(Progress::Waits);
+                    }
+                };
+                let first = only(first).map_err(|e| self.failed(e))?;
+                let end = only(last).map_err(|e| self.failed(e))?;
+                self.begin(store, first, end)
+            }
+            Stage::Reading { .. } => self.read(store),
+        }
+    }
+
+    /// Decides where to begin, says why, and opens the reader.
+    fn begin(&self, store: &mut StoreJob, first: i64, end: i64) -> Result<Progress, RestoreError> {
+        let task = self.task;
+        let changelog =
+            store.blueprint.changelog.clone().expect("only a store that has one is asked for");
+        let mut target = store.open_target().map_err(|e| self.state(e))?;
+        let position = partition_of(&target).positions().changelog;
+        let (from, why) = match position {
+            None => (first, "the store has no position"),
+            Some(at) if at < first => (first, "the changelog no longer has the store's position"),
+            Some(at) if at > end => (first, "the changelog ends before the store's position"),
+            Some(at) => (at, "the store's position"),
+        };
+        let name = &store.blueprint.spec.name;
+        tracing::info!(%task, store = %name, %changelog, from, to = end, why, "restore");
+        if position.is_some_and(|at| !(first..=end).contains(&at)) {
+            empty(&target, self.leases).map_err(|e| self.state(e))?;
+            store.emptied = true;
+            target = store.open_target().map_err(|e| self.state(e))?;
+        }
+        store.metrics.remaining.set((end - from).max(0));
+        self.board.restoring(task, name, 0, from, end);
+        if from >= end {
+            store.stage = Stage::Done;
+            return Ok(Progress::More);
+        }
+        let (isolation, purpose) = (Isolation::ReadCommitted, Purpose::Restore);
+        let reader = self.log.reader(&changelog, from, isolation, purpose, self.bell.clone());
+        let reader = reader.map_err(|e| self.failed(e))?;
+        store.stage = Stage::Reading { reader, target: Box::new(target), end };
+        Ok(Progress::More)
+    }
+
+    fn read(&self, store: &mut StoreJob) -> Result<Progress, RestoreError> {
+        let Stage::Reading { reader, target, end } = &mut store.stage else {
+            unreachable!("called while reading")
+        };
+        let fetched = match reader.take(TURN_BYTES) {
+            Ok(fetched) => fetched,
+            // The start of the changelog moved past us, or it is damaged: asking again tells.
+            Err(error) if error.class == ErrorClass::Fatal && !store.emptied => {
+                let changelog = reader.partition().clone();
+                tracing::warn!(task = %self.task, %changelog, %error, "restore begins again");
+                store.stage = ask(self.log, &changelog);
+                return Ok(Progress::More);
+            }
+            Err(error) => return Err(self.failed(error)),
+        };
+        let (name, end) = (&store.blueprint.spec.name, *end);
+        let records = apply(&store.blueprint, target, &fetched, self.leases);
+        let records = records.map_err(|e| self.state(e))?;
+        store.metrics.records.inc_by(records);
+        store.metrics.remaining.set((end - fetched.position).max(0));
+        self.board.restoring(self.task, name, records, fetched.position, end);
+        if fetched.position >= end {
+            store.stage = Stage::Done;
+            return Ok(Progress::More);
+        }
+        Ok(if fetched.batches.is_empty() { Progress::Waits } else { Progress::More })
+    }
+}
+
+impl StoreJob {
+    fn open_target(&self) -> Result<RestoreTarget, StateError> {
+        let state = StorePartition::open(Arc::clone(&self.database), self.lease.clone())?;
+        self.blueprint.spec.restore_target(state)
+    }
+}
+
+/// Asks where a changelog begins and, ignoring open transactions, where it ends.
+pub(super) fn ask(log: &dyn Log, changelog: &TopicPartition) -> Stage {
+    let ask = |query| log.offsets(vec![changelog.clone()], query);
+    Stage::Asking { start: ask(OffsetQuery::Earliest), end: ask(OffsetQuery::HighWatermark) }
+}
+
+/// Writes what was fetched, with the position it reaches, in one batch. Returns how many records.
+fn apply(
+    blueprint: &StoreBlueprint,
+    target: &mut RestoreTarget,
+    fetched: &Fetched,
+    leases: &Leases,
+) -> Result<u64, StateError> {
+    let format: ChangelogFormat = blueprint.spec.kind.changelog_format();
+    let mut records = 0;
+    for batch in &fetched.batches {
+        for record in batch.records() {
+            let record = record.map_err(|error| damaged(blueprint, &error.to_string()))?;
+            let key = record.key.ok_or_else(|| damaged(blueprint, "a record without a key"))?;
+            format.restore(target, key, record.value, record.timestamp)?;
+            records += 1;
+        }
+    }
+    let position = partition_of(target).positions().changelog;
+    if records == 0 && position.is_some_and(|at| at >= fetched.position) {
+        return Ok(0);
+    }
+    let commit = match target {
+        RestoreTarget::KeyValue(partition) => {
+            partition.freeze();
+            partition.commit(Some(fetched.position))
+        }
+        RestoreTarget::Window(store) => {
+            store.state_mut().freeze();
+            store.commit(Some(fetched.position))
+        }
+    };
+    let database = Arc::clone(partition_of(target).database());
+    let batch = StateBatch { stores: vec![commit], tasks: vec![] };
+    batch.write(leases, &*database, &[])?;
+    match target {
+        RestoreTarget::KeyValue(partition) => partition.committed(&batch.stores[0]),
+        RestoreTarget::Window(store) => store.committed(&batch.stores[0]),
+    }
+    Ok(records)
+}
+
+fn damaged(blueprint: &StoreBlueprint, what: &str) -> StateError {
+    let place = blueprint.changelog.as_ref().map(ToString::to_string).unwrap_or_default();
+    StateError::Corruption { place: format!("changelog {place}"), what: what.to_owned() }
+}
+
+fn partition_of(target: &RestoreTarget) -> &StorePartition {
+    match target {
+        RestoreTarget::KeyValue(partition) => partition,
+        RestoreTarget::Window(store) => store.state(),
+    }
+}
+
+/// Removes a store-partition's rows and its positions, under its lease.
+fn empty(target: &RestoreTarget, leases: &Leases) -> Result<(), StateError> {
+    let partition = partition_of(target);
+    let clear = Clear { family: partition.family().clone(), partition: partition.partition() };
+    leases.guarded([partition.lease()], || partition.database().write(&[&clear]))
+}
+
+struct Clear {
+    family: Family,
+    partition: u32,
+}
+
+impl BatchPart for Clear {
+    fn replay(&self, sink: &mut dyn BatchSink) {
+        let from = data_prefix(self.partition);
+        let to = successor(&from).expect("a data prefix has a successor");
+        sink.delete_range(&self.family, &from, &to);
+        StorePositions::default().put(&self.family, self.partition, sink);
+    }
+}
+
+/// The one offset that was asked for.
+fn only(offsets: LogResult<Vec<i64>>) -> LogResult<i64> {
+    offsets.map(|offsets| offsets.first().copied().unwrap_or(0))
+}
+
+fn no_answer() -> LogError {
+    LogError::new(ErrorClass::Retry, "ask for offsets", "nobody answers")
+}
+
+/// Puts an answer that came before its companion back into its ticket.
+fn keep<T>(ticket: &mut Ticket<T>, poll: Poll<T>) {
+    if let Poll::Done(value) = poll {
+        *ticket = Ticket::done(value);
+    }
+}
