@@ -7,8 +7,10 @@
 
 pub mod buckets;
 pub mod http;
+pub mod joined;
 pub mod metric;
 pub mod rollup;
+pub mod told;
 
 use std::fmt;
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::buckets::Distribution;
 use super::metric::{Judged, Measured, judge};
+use super::told::Told;
 use super::{Findings, LogRecord};
 
 const WINDOW_MS: i64 = 300_000;
@@ -158,63 +159,22 @@ impl Rollups {
 /// output topic with the state it should have told: every one must be a state the window had, each
 /// later one of a key must have counted more, and the last must be the final state.
 pub fn compare_output(input: &[LogRecord], output: &[LogRecord]) -> (Rollups, Findings) {
-    let mut findings = Findings::default();
-    let mut told: BTreeMap<String, BTreeMap<u64, Value>> = BTreeMap::new();
-    for record in output {
-        let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-        let value: Option<Value> =
-            record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok());
-        let Some((value, count)) =
-            value.and_then(|value| Some((value.clone(), value["count"].as_u64()?)))
-        else {
-            findings.note(|| format!("output {key}: no event at offset {}", record.offset));
-            continue;
-        };
-        let states = told.entry(key.clone()).or_default();
-        if states.last_key_value().is_some_and(|(last, _)| *last >= count) {
-            findings.note(|| format!("output {key}: count {count} was told before"));
-        }
-        states.insert(count, value);
-    }
+    let mut told = Told::read(output);
     let mut rollups = Rollups::default();
     for record in input {
         let Some((key, start)) = rollups.apply(record) else { continue };
         let window = &rollups.windows[&key][&start];
-        let states = told.get_mut(&format!("{key}@{start}"));
-        let Some(shown) = states.and_then(|states| states.remove(&window.count)) else { continue };
-        let expected = window.event(&key, start);
-        if shown != expected {
-            findings.note(|| format!("output {key}@{start}: told {shown}, expected {expected}"));
-        }
+        told.state(&format!("{key}@{start}"), window.count, || window.event(&key, start));
     }
-    for (key, states) in &told {
-        for count in states.keys() {
-            findings.note(|| format!("output {key}: count {count} never was"));
-        }
-    }
-    compare_last(&rollups, output, &mut findings);
-    findings.extend(rollups.findings.clone());
-    (rollups, findings)
-}
-
-/// The last record of every window's key must tell its final count.
-fn compare_last(rollups: &Rollups, output: &[LogRecord], findings: &mut Findings) {
-    let mut last: BTreeMap<&[u8], Option<u64>> = BTreeMap::new();
-    for record in output {
-        let value = record.value.as_deref().unwrap_or_default();
-        let count = serde_json::from_slice::<Value>(value).ok().and_then(|v| v["count"].as_u64());
-        last.insert(record.key.as_deref().unwrap_or_default(), count);
-    }
+    told.nothing_else();
     for (key, windows) in &rollups.windows {
         for (start, window) in windows {
-            let told = last.get(format!("{key}@{start}").as_bytes()).copied().flatten();
-            if told != Some(window.count) {
-                let count = window.count;
-                findings
-                    .note(|| format!("output {key}@{start}: last told {told:?}, final {count}"));
-            }
+            told.last(&format!("{key}@{start}"), &window.event(key, *start));
         }
     }
+    let mut findings = told.finish();
+    findings.extend(rollups.findings.clone());
+    (rollups, findings)
 }
 
 impl Window {

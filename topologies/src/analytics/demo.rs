@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,6 +25,9 @@ const BATCH_MAX: usize = 1_000;
 
 /// How long nothing is sent when nothing is due.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the process may take to be ready.
+const READY_MAX: Duration = Duration::from_secs(60);
 
 /// How long the summary waits until everything sent is processed.
 const REST_MAX: Duration = Duration::from_secs(30);
@@ -115,12 +118,18 @@ impl<'d> Demo<'d> {
         Self { agent: config.into(), base: base.to_owned(), clock, pace }
     }
 
-    /// Sends until the time is over or `stop` says so, then tells the summary. When the process
-    /// is already ending, there is none.
+    /// Sends until the time is over, then tells the summary; ends without one when the process is
+    /// ending, as `is_stopping` tells.
     ///
     /// # Errors
     /// The process does not answer or refuses, or `out` cannot be written.
-    pub fn run(&self, out: &mut dyn Write, stop: &Receiver<()>) -> Result<(), DemoError> {
+    pub fn run(
+        &self,
+        out: &mut dyn Write,
+        is_stopping: &dyn Fn() -> bool,
+    ) -> Result<(), DemoError> {
+        self.wait_until_ready(is_stopping)?;
+        self.introduce(out)?;
         let before = self.look()?;
         let first_event = self.first_event_time()?;
         let began = self.clock.now().monotonic;
@@ -143,15 +152,41 @@ impl<'d> Demo<'d> {
                 progress(out, shown, &sent, (sent.records - sent_then) / seconds, &seen)?;
                 sent_then = sent.records;
             }
-            let pause = if due < BATCH_MAX { PAUSE } else { Duration::ZERO };
-            match stop.recv_timeout(pause) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            if is_stopping() {
+                return Ok(());
+            }
+            if due < BATCH_MAX {
+                pause(PAUSE);
             }
         }
         let elapsed = self.clock.now().monotonic.saturating_sub(began);
-        let seen = self.rest(stop)?.since(&before);
+        let seen = self.rest(is_stopping)?.since(&before);
         self.summary(out, elapsed, &sent, &seen, before.input == 0)
+    }
+
+    /// A process that has just started takes records once its topics are there.
+    fn wait_until_ready(&self, is_stopping: &dyn Fn() -> bool) -> Result<(), DemoError> {
+        let until = self.clock.now().monotonic + READY_MAX;
+        loop {
+            let ready = self.get("/health/ready");
+            if ready.is_ok() || is_stopping() || self.clock.now().monotonic >= until {
+                return ready.map(drop);
+            }
+            pause(PAUSE);
+        }
+    }
+
+    fn introduce(&self, out: &mut dyn Write) -> Result<(), DemoError> {
+        let Self { base, pace: Pace { seed, rate, speed, .. }, .. } = self;
+        let sessions = Profile::MIXED.sessions;
+        writeln!(out, "traffic of seed {seed}: {rate} records a second of {sessions} sessions")?;
+        writeln!(out, "event time runs {speed} times as fast as the clock")?;
+        writeln!(out, "  one session's windows   {base}/analytics?key=session-00000")?;
+        writeln!(out, "  with their sketches     {base}/stores/{STORE}/windows/session-00000")?;
+        let letters = topics::MONITORING_EVENTS.dead_letters().name;
+        writeln!(out, "  dead letters            {base}/topics/{letters}/records")?;
+        writeln!(out, "  topology, tasks         {base}/topology?format=text {base}/tasks")?;
+        Ok(out.flush()?)
     }
 
     fn send(
@@ -234,14 +269,15 @@ impl<'d> Demo<'d> {
     }
 
     /// Waits until everything sent is processed, or as long as one may.
-    fn rest(&self, stop: &Receiver<()>) -> Result<Seen, DemoError> {
+    fn rest(&self, is_stopping: &dyn Fn() -> bool) -> Result<Seen, DemoError> {
         let until = self.clock.now().monotonic + REST_MAX;
         loop {
             let seen = self.look()?;
             let is_over = self.clock.now().monotonic >= until;
-            if seen.lag == 0 || is_over || stop.recv_timeout(PAUSE * 10).is_ok() {
+            if seen.lag == 0 || is_over || is_stopping() {
                 return Ok(seen);
             }
+            pause(PAUSE * 10);
         }
     }
 
@@ -345,6 +381,13 @@ fn progress(
         sent.records, seen.lag, seen.told, seen.late, seen.letters
     )?;
     Ok(out.flush()?)
+}
+
+/// Lets the time pass: nobody ever sends.
+fn pause(time: Duration) {
+    let (_sender, receiver) = mpsc::channel::<()>();
+    let ended = receiver.recv_timeout(time);
+    debug_assert_eq!(ended, Err(mpsc::RecvTimeoutError::Timeout));
 }
 
 /// Records that should have been sent after `elapsed`.

@@ -19,6 +19,7 @@ mod bytes;
 pub mod demo;
 pub mod load;
 pub mod rollup;
+pub mod route;
 pub mod sketch;
 
 use std::time::Duration;
