@@ -38,11 +38,24 @@ impl StreamThread {
                         tracing::debug!(%error, "fetch is tried again");
                         next = next.sooner(Next::WakeAt(now.monotonic + RETRY));
                     }
+                    Err(error) if self.is_purged(at, input) => {
+                        // Only what is committed is deleted there: somebody has committed past us.
+                        tracing::warn!(%error, "another member went on from here, tasks rewind");
+                        self.parts.committer.abandon();
+                        self.rewind_wanted = true;
+                        return Next::Again;
+                    }
                     Err(error) => self.fail(&format!("input cannot be read: {error}")),
                 }
             }
         }
         next
+    }
+
+    /// Records of this input are deleted once they are committed.
+    fn is_purged(&self, at: usize, input: usize) -> bool {
+        let slot = &self.slots[at];
+        slot.running().is_some_and(|r| slot.blueprint.purged.contains(&r.task.inputs()[input]))
     }
 
     /// True if records came.
