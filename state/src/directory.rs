@@ -259,6 +259,7 @@ impl StateDirectory {
             #[cfg(feature = "rocksdb")]
             Storage::Files { path, .. } => files::rename(path, &from, &to)?,
         }
+        tracing::warn!(database = %from, aside = %to, "a damaged database was set aside");
         Ok(to)
     }
 

@@ -15,6 +15,9 @@ mod directory;
 mod key_value;
 #[path = "state/log.rs"]
 mod log;
+#[cfg(feature = "rocksdb")]
+#[path = "state/memory.rs"]
+mod memory;
 #[path = "state/window.rs"]
 mod window;
 

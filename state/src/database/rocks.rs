@@ -15,8 +15,8 @@ use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
 use rocksdb::{
-    BoundColumnFamily, Cache, ColumnFamilyDescriptor, DBWithThreadMode, MultiThreaded, WriteBatch,
-    WriteBufferManager, properties,
+    BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, FlushOptions, MultiThreaded,
+    WriteBatch, properties,
 };
 
 use super::{
@@ -27,6 +27,7 @@ use crate::error::{Result, StateError};
 mod cursor;
 mod errors;
 mod health;
+mod memory;
 mod tuning;
 mod view;
 
@@ -35,56 +36,10 @@ use errors::Place;
 use health::Health;
 use view::RocksView;
 
+pub use memory::{MemoryBudget, SharedMemory};
+
 type Db = DBWithThreadMode<MultiThreaded>;
 type Handle<'d> = Arc<BoundColumnFamily<'d>>;
-
-/// How much memory the storage engine may use, all databases of the process together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryBudget {
-    /// For blocks read from disk, in bytes.
-    pub block_cache_bytes: usize,
-    /// For writes not yet in table files, in bytes.
-    pub memtable_bytes: usize,
-}
-
-/// The memory all databases of a process share. Clones share it too.
-#[derive(Clone)]
-pub struct SharedMemory {
-    budget: MemoryBudget,
-    cache: Cache,
-    write_buffers: WriteBufferManager,
-}
-
-impl SharedMemory {
-    /// Sets the memory aside.
-    pub fn new(budget: MemoryBudget) -> Self {
-        Self {
-            budget,
-            cache: Cache::new_lru_cache(budget.block_cache_bytes),
-            // No stall: over the limit a memtable is flushed, and the writer goes on.
-            write_buffers: WriteBufferManager::new_write_buffer_manager(
-                budget.memtable_bytes,
-                false,
-            ),
-        }
-    }
-
-    /// What was asked for.
-    pub fn budget(&self) -> MemoryBudget {
-        self.budget
-    }
-
-    /// Bytes in use in the block cache and in memtables.
-    pub fn used(&self) -> (usize, usize) {
-        (self.cache.get_usage(), self.write_buffers.get_usage())
-    }
-}
-
-impl fmt::Debug for SharedMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SharedMemory").field("budget", &self.budget).finish_non_exhaustive()
-    }
-}
 
 /// An open database. Dropping the last handle and the last view closes it.
 pub struct RocksDatabase {
@@ -144,16 +99,15 @@ impl RocksDatabase {
         let db = Db::open_cf_descriptors(&options, path, descriptors)
             .map_err(|error| place.error(error, "opening it"))?;
         let next_family = u32::try_from(families.len()).expect("families are few");
-        Ok(Arc::new(Self {
-            inner: Arc::new(Inner {
-                db,
-                path: path.to_owned(),
-                families: RwLock::new(families),
-                next_family: AtomicU32::new(next_family),
-                health: Health::default(),
-            }),
-            memory: memory.clone(),
-        }))
+        let inner = Arc::new(Inner {
+            db,
+            path: path.to_owned(),
+            families: RwLock::new(families),
+            next_family: AtomicU32::new(next_family),
+            health: Health::default(),
+        });
+        memory.register(&inner);
+        Ok(Arc::new(Self { inner, memory: memory.clone() }))
     }
 
     /// The directory it lives in.
@@ -166,14 +120,7 @@ impl RocksDatabase {
     /// # Errors
     /// `Full` or `Io`.
     pub fn flush(&self) -> Result<()> {
-        let names: Vec<String> = self.inner.disk_names();
-        for name in names {
-            if let Some(handle) = self.inner.db.cf_handle(&name) {
-                let flushed = self.inner.db.flush_cf(&handle);
-                flushed.map_err(|error| self.inner.place().error(error, "flushing"))?;
-            }
-        }
-        Ok(())
+        self.inner.flush()
     }
 }
 
@@ -185,6 +132,19 @@ impl Inner {
     fn disk_names(&self) -> Vec<String> {
         let families = self.families.read().expect("no panic happens under the lock");
         families.values().map(|entry| entry.disk_name.clone()).collect()
+    }
+
+    fn flush(&self) -> Result<()> {
+        let names = self.disk_names();
+        let handles: Vec<_> = names.iter().filter_map(|name| self.db.cf_handle(name)).collect();
+        let handles: Vec<_> = handles.iter().collect();
+        let flushed = self.db.flush_cfs_opt(&handles, &FlushOptions::default());
+        flushed.map_err(|error| self.place().error(error, "flushing"))
+    }
+
+    fn memtable_bytes(&self) -> u64 {
+        let names = self.disk_names();
+        names.iter().map(|name| self.property(name, properties::CUR_SIZE_ALL_MEM_TABLES)).sum()
     }
 
     fn find(&self, name: &str) -> Option<Family> {
@@ -282,7 +242,9 @@ impl Database for RocksDatabase {
             }
             sink.error.map_or(Ok(sink.batch), Err)
         };
-        self.inner.write(&fill)
+        self.inner.write(&fill)?;
+        self.memory.hold();
+        Ok(())
     }
 
     fn sync(&self) -> Result<()> {

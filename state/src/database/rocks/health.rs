@@ -73,7 +73,9 @@ impl Inner {
                 moving = Instant::now();
             } else if moving.elapsed() > STUCK {
                 self.health.failed.store(true, Ordering::Release);
-                return Err(self.why_stuck());
+                let error = self.why_stuck();
+                tracing::warn!(%error, "writes are refused");
+                return Err(error);
             }
             std::thread::sleep(LOOK_AGAIN);
         }
