@@ -16,6 +16,7 @@ pub mod query;
 pub mod record;
 pub mod runtime;
 pub mod serde;
+pub mod shell;
 pub mod store;
 pub mod task;
 pub mod testing;

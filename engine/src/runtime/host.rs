@@ -198,6 +198,12 @@ impl Host {
         Ok(())
     }
 
+    /// A signal came, an application failed or ends, or a thread is lost: whoever works beside the
+    /// host is to finish and call [`stop`](Self::stop).
+    pub fn is_stopping(&self) -> bool {
+        self.must_stop()
+    }
+
     /// Asks every application to commit everything and end. Answers at once.
     pub fn stop(&self) {
         self.view.applications.iter().for_each(Streams::stop);
