@@ -46,7 +46,7 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn new(ticks: &Arc<AtomicU64>) -> Box<dyn Actor> {
+    fn boxed(ticks: &Arc<AtomicU64>) -> Box<dyn Actor> {
         Box::new(Self { bell: Bell::new(), ticks: Arc::clone(ticks), next: Duration::ZERO })
     }
 }
@@ -86,7 +86,7 @@ fn run(seed: u64) -> (u64, u64) {
     let (actors, seen) = players();
     simulator.start("a", |_, _| actors);
     let ticks = Arc::new(AtomicU64::new(0));
-    simulator.add(Ticker::new(&ticks));
+    simulator.add(Ticker::boxed(&ticks));
     let finished = |_: &Simulator| seen.load(Ordering::SeqCst) == LAST;
     simulator.run_until(10_000, finished).expect("the ball gets there");
     (simulator.trace_hash(), simulator.steps())
@@ -114,7 +114,7 @@ fn when_nothing_can_run_the_error_names_the_seed() {
 fn when_nobody_has_work_the_clock_moves_to_the_next_wake() {
     let mut simulator = Simulator::new(1, 1_000);
     let ticks = Arc::new(AtomicU64::new(0));
-    simulator.add(Ticker::new(&ticks));
+    simulator.add(Ticker::boxed(&ticks));
     simulator.run_until(100, |_| ticks.load(Ordering::SeqCst) == 11).expect("it ticks");
     assert!(simulator.clock().now().wall_ms >= 1_100);
 }
@@ -123,8 +123,8 @@ fn when_nobody_has_work_the_clock_moves_to_the_next_wake() {
 fn a_paused_process_is_not_stepped_and_goes_on_where_it_was() {
     let mut simulator = Simulator::new(1, 0);
     let (inside, outside) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    simulator.add(Ticker::new(&outside));
-    simulator.start("a", |_, _| vec![Ticker::new(&inside)]);
+    simulator.add(Ticker::boxed(&outside));
+    simulator.start("a", |_, _| vec![Ticker::boxed(&inside)]);
     simulator.run_until(100, |_| inside.load(Ordering::SeqCst) == 3).expect("it ticks");
     simulator.pause("a");
     let until = outside.load(Ordering::SeqCst) + 10;
