@@ -22,20 +22,24 @@ pub mod rollup;
 pub mod route;
 pub mod sketch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::bytes::Bytes;
 use headwater::dsl::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, TimeWindows};
 use headwater::processor::drops::OnDropped;
 use headwater::processor::{NodeError, Processor, ProcessorContext};
+use headwater::query::Route;
 use headwater::record::{Headers, Record, Windowed};
 use headwater::serde::{Serde, SerdeError, SharedSerde, serdes};
+use headwater::shell::Application;
 use headwater_schemas::envelope::{EventTime, VERSION};
 use headwater_schemas::events::{AnalyticsRollup, Event};
 use headwater_schemas::{headers, topics};
 
 pub use self::bytes::DecodeError;
 use self::rollup::Rollup;
+use self::route::AnalyticsRoute;
 use crate::platform_event::{PlatformEvent, event_keys, platform_events};
 
 /// Length of a window.
@@ -47,11 +51,14 @@ pub const GRACE_MS: i64 = 60 * 1_000;
 /// How long a window can be asked for.
 pub const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The application id, unless the environment names another.
+pub const APPLICATION: &str = "analytics-rollup";
+
 /// The store of the windows.
 pub const STORE: &str = "analytics-rollups";
 
 /// The service named as the source of rollups.
-const SOURCE: &str = "analytics-rollup";
+const SOURCE: &str = APPLICATION;
 
 /// What can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +71,15 @@ impl Default for Options {
     /// Late records are counted and dropped.
     fn default() -> Self {
         Self { late: OnDropped::Count }
+    }
+}
+
+/// The application: the topology and its route.
+pub fn application() -> Application {
+    Application {
+        id: APPLICATION,
+        topology,
+        routes: vec![Arc::new(AnalyticsRoute) as Arc<dyn Route>],
     }
 }
 
