@@ -15,7 +15,10 @@ for name in "${names[@]}"; do
     bins+=(--bin "$name")
 done
 cargo --config benches/no-assertions.toml build --release --workspace "${bins[@]}" >&2
+# One core: the figures of the embedded log are for one, and the other is left to the machine.
+pin=()
+command -v taskset >/dev/null && pin=(taskset -c 0)
 for name in "${names[@]}"; do
     echo "bench: $name" >&2
-    "$CARGO_TARGET_DIR/release/$name"
+    "${pin[@]}" "$CARGO_TARGET_DIR/release/$name"
 done
