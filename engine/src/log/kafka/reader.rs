@@ -100,7 +100,8 @@ impl KafkaReader {
                     tracing::debug!(%error, "fetching goes on");
                     return Ok(());
                 }
-                Err(error)
+                // Nobody can pass over what cannot be read, whoever is to blame for it.
+                Err(LogError { class: ErrorClass::Fatal, ..error })
             }
         }
     }
@@ -129,15 +130,15 @@ impl PartitionReader for KafkaReader {
             }
         }
         let queue = self.queue.take().expect("taken only while records are, and when dropped");
-        let taken = self.drain(&queue, max_bytes);
+        let before = self.position;
+        let batches = self.drain(&queue, max_bytes).and_then(|taken| self.encode(taken));
         self.queue = Some(queue);
-        let Taken { builder, base } = taken?;
-        let mut batches = Vec::new();
-        if let Some(base) = base {
-            let batch = RecordBatch::new(base, builder.finish())
-                .map_err(|error| self.damaged(&error.to_string()))?;
-            batches.push(batch);
+        if batches.is_err() {
+            // What was taken along with the error is not given out, so it is read again.
+            self.position = before;
+            self.seeking = true;
         }
+        let batches = batches?;
         self.judge_outside()?;
         Ok(Fetched { batches, position: self.position, at_end: self.at_end })
     }
@@ -188,6 +189,12 @@ impl KafkaReader {
         self.position = offset + 1;
         self.at_end = false;
         Ok(())
+    }
+
+    fn encode(&self, taken: Taken) -> LogResult<Vec<RecordBatch>> {
+        let Some(base) = taken.base else { return Ok(Vec::new()) };
+        let batch = RecordBatch::new(base, taken.builder.finish());
+        Ok(vec![batch.map_err(|error| self.damaged(&error.to_string()))?])
     }
 
     fn headers(&self, message: &BorrowedMessage<'_>) -> Option<Headers> {
