@@ -2,6 +2,7 @@
 //! threads that handlers run on. The only file that knows the router's types; knows no store.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
@@ -37,6 +38,11 @@ pub(super) struct Gate {
 
 impl Gate {
     fn check(&self, access: Access, headers: &HeaderMap) -> Result<(), QueryError> {
+        if self.is_local && access != Access::Probe && !is_local_host(headers) {
+            let detail = "this server listens on loopback and answers to `localhost` or an address \
+                          only, lest a web page asks it under a name of its own";
+            return Err(QueryError::new(Problem::Forbidden, detail));
+        }
         let needed = match access {
             Access::Probe => false,
             Access::Read => !self.is_local && self.token.is_some(),
@@ -58,6 +64,18 @@ impl Gate {
         let detail = "send the server's token: `Authorization: Bearer <HTTP_TOKEN>`";
         Err(QueryError::new(Problem::Unauthorized, detail))
     }
+}
+
+/// The client asks for `localhost` or an address, not for a name that someone may have pointed here
+/// (DNS rebinding). Clients without `Host` are no browsers.
+fn is_local_host(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else { return true };
+    let host = host.to_str().unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
+    });
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// Compares in a time that does not tell how much is right.
@@ -235,6 +253,7 @@ async fn read_body(
     if expected > limit {
         return Err(too_large(limit));
     }
+    let expected = expected.min(server.limits.waiting_body_bytes);
     let units = u32::try_from(expected.div_ceil(BODY_UNIT)).unwrap_or(u32::MAX);
     let received = async {
         let room = Arc::clone(&server.bodies).acquire_many_owned(units).await;
@@ -293,6 +312,21 @@ mod tests {
         assert_eq!(problem(&guarded, Access::Write, Some("Bearer s3cret")), None);
         for wrong in ["Bearer s3creT", "Bearer ", "Bearer s3cret1", "Basic s3cret"] {
             assert_eq!(problem(&guarded, Access::Write, Some(wrong)), Some(Problem::Unauthorized));
+        }
+    }
+
+    #[test]
+    fn on_loopback_only_localhost_and_addresses_are_answered_to() {
+        let asked = |host: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static(host));
+            gate(None, true).check(Access::Read, &headers).is_ok()
+        };
+        for host in ["localhost", "LocalHost:8080", "127.0.0.1:80", "[::1]:80", "[::1]"] {
+            assert!(asked(host), "{host}");
+        }
+        for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "", "a:b"] {
+            assert!(!asked(host), "{host}");
         }
     }
 

@@ -17,7 +17,8 @@
 //! - Errors are RFC 9457 problems ([`QueryError`]) whose `detail` says what to do next. A parameter
 //!   that a route does not have is an error that names it.
 //! - Off loopback the server asks for a token for everything but `/health` and `/metrics`; writes
-//!   always need the token there. On loopback a token, where one is set, guards the writes.
+//!   always need the token there. On loopback a token, where one is set, guards the writes, and only
+//!   `localhost` and addresses are answered to, so that no web page can ask under a name of its own.
 //! - A topology adds [`Route`]s of its own. `/openapi.json` is made from the same table that routes
 //!   requests.
 

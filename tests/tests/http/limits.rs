@@ -71,7 +71,7 @@ fn a_body_that_is_too_large_is_refused_by_its_length_and_by_its_bytes() {
     assert!(detail.contains("1000 bytes"), "{detail}");
     let mut stream = connect(world.address());
     let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\
+        "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).expect("it reads");
@@ -100,7 +100,7 @@ fn a_client_that_sends_its_body_too_slowly_is_told_so() {
     let world = World::with(Setup { limits, ..Setup::default() });
     let mut slow = connect(world.address());
     let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\
+        "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
     );
     slow.write_all(head.as_bytes()).expect("it reads");
@@ -121,7 +121,7 @@ fn an_old_connection_is_closed_after_its_request() {
     let limits = HttpLimits { connection_age: SHORT, ..HttpLimits::default() };
     let world = World::with(Setup { limits, ..Setup::default() });
     let mut stream = connect(world.address());
-    stream.write_all(b"GET /apps HTTP/1.1\r\nHost: t\r\n\r\n").expect("it reads");
+    stream.write_all(b"GET /apps HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
     let mut all = Vec::new();
     stream.read_to_end(&mut all).expect("it is closed in the end");
     assert!(all.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&all));
@@ -183,10 +183,25 @@ fn with_a_token_writes_need_it_and_reads_do_not() {
 }
 
 #[test]
+fn on_loopback_a_name_that_someone_pointed_here_is_refused() {
+    let world = World::new();
+    let ask = |host: &str, path: &str| {
+        let mut stream = connect(world.address());
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("it reads");
+        read_reply(stream)
+    };
+    ask("evil.example:8080", "/stores").problem(403, "forbidden");
+    assert_eq!(ask("evil.example", "/health/live").status, 200);
+    assert_eq!(ask("127.0.0.1:8080", "/stores").status, 200);
+}
+
+#[test]
 fn what_is_no_http_is_refused_and_the_server_goes_on() {
     let world = World::new();
-    let many = format!("GET /apps HTTP/1.1\r\nHost: t\r\n{}\r\n", "A: b\r\n".repeat(200));
-    let huge = format!("GET /apps HTTP/1.1\r\nHost: t\r\nA: {}\r\n\r\n", "b".repeat(200_000));
+    let many = format!("GET /apps HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(200));
+    let huge =
+        format!("GET /apps HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n", "b".repeat(200_000));
     for junk in [b"\0\0\0\0\r\n\r\n".as_slice(), b"GET\r\n\r\n", many.as_bytes(), huge.as_bytes()] {
         let mut stream = connect(world.address());
         drop(stream.write_all(junk));

@@ -351,7 +351,7 @@ impl Reply {
 
 /// Sends one request on a connection of its own.
 pub(crate) fn request(at: SocketAddr, line: &str, headers: &[&str], body: &[u8]) -> Reply {
-    let mut head = format!("{line}\r\nHost: test\r\nConnection: close\r\n");
+    let mut head = format!("{line}\r\nHost: localhost\r\nConnection: close\r\n");
     for header in headers {
         head.push_str(header);
         head.push_str("\r\n");
