@@ -6,7 +6,7 @@ use std::time::Duration;
 use headwater::actor::{Bell, Poll};
 use headwater::error::ErrorClass;
 use headwater::log::embedded::{EmbeddedLog, EmbeddedSettings};
-use headwater::log::{LogError, OffsetQuery};
+use headwater::log::{LogError, OffsetQuery, StateBatch};
 use headwater_state::database::memory::{Fault, MemoryDisk};
 use headwater_state::database::{BatchPart, BatchSink, Database, Direction, Family, ScanRange};
 use headwater_state::lease::Leases;
@@ -50,6 +50,31 @@ fn on_a_full_disk_commits_wait_whole_and_go_on_when_there_is_space() {
     assert!(commits.iter().all(|commit| matches!(commit.poll(), Poll::Done(Ok(_)))));
     assert_eq!(log.log.waiting_for(), None);
     assert_eq!(scene.values(0), ["one", "two"]);
+}
+
+#[test]
+fn a_commit_that_waits_for_space_is_fenced_if_its_lease_goes_stale_meanwhile() {
+    let disk = MemoryDisk::new();
+    let log = SteppedLog::on_disk(&disk);
+    let scene = Scene::new(&log, "t", 1);
+    let mut producer = scene.producer("p");
+    let mut store = log.store("app/counts");
+    producer.begin().expect("begun");
+    scene.send(&mut producer, 0, &batch(&["a"])).expect("sent");
+    store.put(b"row", b"1").expect("a short key");
+    store.freeze();
+    let mut request = scene.request(&[]);
+    request.state = StateBatch { stores: vec![store.commit(None)], tasks: Vec::new() };
+    disk.faults().fail_writes(Some(Fault::Full));
+    let commit = producer.commit(request);
+    log.pass(A_WHILE);
+    assert!(matches!(commit.poll(), Poll::Pending));
+    log.leases.grant("app/counts", 0);
+    disk.faults().heal();
+    log.pass(A_WHILE);
+    assert_eq!(refusal(commit.poll()).class, ErrorClass::Fenced);
+    assert_eq!(scene.offset(0, OffsetQuery::HighWatermark), 0);
+    assert_eq!(log.log.waiting_for(), None);
 }
 
 #[test]
