@@ -255,12 +255,12 @@ mod tests {
             let owned = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
             owned.collect::<Vec<_>>()
         };
-        let parsed = parsed("p --state-dir here --memory-limit much").expect("clap takes any text");
+        let wrong = parsed("p --state-dir here --memory-limit much").expect("clap takes any text");
         let both = variables(&[("STATE_DIR", "there"), ("THREADS", "none")]);
-        let error = parsed.environment_over(both).expect_err("two mistakes");
+        let error = wrong.environment_over(both).expect_err("two mistakes");
         assert_eq!(error.mistakes.len(), 2, "{error}");
-        let parsed = super::tests::parsed("p --state-dir here").expect("valid");
-        let settings = parsed.environment_over(variables(&[("STATE_DIR", "there")]));
+        let right = parsed("p --state-dir here").expect("valid");
+        let settings = right.environment_over(variables(&[("STATE_DIR", "there")]));
         let host = settings.expect("valid").environment.host;
         assert_eq!(host.state_dir, std::path::PathBuf::from("here"));
     }
