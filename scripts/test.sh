@@ -13,7 +13,7 @@ stages=(deps:420 build:2700 lint:420 unit:300 doctests:180 suites:300)
 while read -r suite limit _; do
     stages+=("$suite:$limit")
 done < <(grep -v '^#' scripts/proofs.txt)
-stages+=(commands:120 rustdoc:180 fresh:10)
+stages+=(planted:900 commands:120 rustdoc:180 fresh:10)
 
 built="$CARGO_TARGET_DIR/.headwater-built"
 
@@ -48,6 +48,10 @@ run_stage() {
         cargo test --release --workspace --no-fail-fast "${suites[@]}"
         ;;
     commands) commands_answer ;;
+    planted)
+        CARGO_TARGET_DIR="$NOCXX_TARGET_DIR" cargo run --release -p headwater-tests \
+            --no-default-features --bin planted
+        ;;
     rustdoc) RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps ;;
     fresh) nothing_foreign_was_compiled ;;
     *) cargo test --release --workspace --no-fail-fast --test "$1" ;;

@@ -11,6 +11,7 @@ pub mod joined;
 pub mod kafka_broker;
 pub mod log_contract;
 pub mod proof;
+pub mod simulation;
 pub mod slice;
 pub mod source;
 pub mod stepped_log;

@@ -124,6 +124,11 @@ impl SimGroup {
         self.bell.ring();
     }
 
+    /// From now on only members that come and go cause rebalances.
+    pub fn calm_down(&self) {
+        self.lock().config.rebalance_ms = None;
+    }
+
     /// Which member owns which tasks now.
     pub fn assignment(&self) -> BTreeMap<MemberId, BTreeSet<TaskId>> {
         let coordinator = self.lock();
