@@ -1,8 +1,18 @@
 //! Topologies under generated traffic, judged by the independent checker.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headwater::config::{HostConfig, StreamsConfig};
 use headwater::dsl::StreamsBuilder;
+use headwater::query::{HttpOptions, HttpServer};
 use headwater::record::Headers;
+use headwater::runtime::{Application, Host};
+use headwater::shell::HostQueries;
 use headwater::testing::{TestRecord, TopologyTestDriver};
+use headwater::time::SystemClock;
+use headwater_tests::checker::http::Http;
 use headwater_tests::checker::{LogRecord, joined as sales, rollup};
 use headwater_tests::joined;
 use headwater_topologies::analytics;
@@ -150,4 +160,73 @@ fn every_joined_sum_is_as_recomputed() {
         let (_, findings) = sales::compare_output(&customers, &doubled, &by_customer, &by_region);
         assert!(!findings.is_empty(), "an order more than was processed must show");
     }
+}
+
+/// The rollups in a process of their own, with HTTP on a free port.
+fn start(state: &Path) -> (Host, HttpServer) {
+    let builder = StreamsBuilder::new();
+    analytics::topology(&builder);
+    let topology = builder.build().expect("the topology has no mistakes");
+    let config = StreamsConfig::new(analytics::APPLICATION);
+    let host = HostConfig { state_dir: state.to_owned(), http: None, ..HostConfig::default() };
+    let host = Host::start(host, vec![Application { topology, config }]).expect("it starts");
+    let routes: Vec<_> = analytics::application()
+        .routes
+        .into_iter()
+        .map(|route| (Arc::from(analytics::APPLICATION), route))
+        .collect();
+    let target = Arc::new(HostQueries::new(host.view().clone()));
+    let options = HttpOptions::at("127.0.0.1:0".parse().expect("an address"));
+    let clock = Arc::new(SystemClock::new());
+    let metrics = host.view().metrics.clone();
+    let http = HttpServer::start(target, &routes, options, metrics, clock).expect("it listens");
+    (host, http)
+}
+
+#[test]
+fn a_keys_windows_and_their_exact_total_are_answered_over_http() {
+    let state = tempfile::tempdir().expect("a scratch directory");
+    let (host, server) = start(state.path());
+    let http = Http::new(&format!("http://{}", server.address()));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let until = |path: &str, done: &dyn Fn(&serde_json::Value) -> bool| loop {
+        assert!(Instant::now() < deadline, "{path} did not come to it in time");
+        if let Ok(answer) = http.get(path)
+            && done(&answer)
+        {
+            break answer;
+        }
+    };
+    until("/health/ready", &|_| true);
+    for (minutes, value) in [(0, 10), (1, 20), (7, 40)] {
+        let time = START + minutes * 60_000;
+        let metric = json!({
+            "eventId": "4b7a1c9e-2f43-4c56-9a0e-5a3b8b1f0d11", "eventType": "AgentPerformanceMetric",
+            "timestamp": time, "agentType": "worker", "sessionId": "s 1", "metric": "tokens",
+            "value": value,
+        });
+        let address = format!("http://{}/topics/monitoring.events/records", server.address());
+        let record = json!({ "key": "s 1", "value": metric, "timestamp": time });
+        ureq::post(address).send_json(&record).expect("the record is appended");
+    }
+    let path = "/analytics?key=s%201";
+    let answer = until(path, &|answer| answer["total"]["count"] == 3);
+    let windows = answer["windows"].as_array().expect("a list");
+    let counts: Vec<_> = windows.iter().map(|window| &window["count"]).collect();
+    assert_eq!(counts, [&json!(2), &json!(1)]);
+    let total = &answer["total"]["metrics"]["tokens"];
+    assert_eq!((&total["sum"], &total["max"]), (&json!(70.0), &json!(40.0)));
+    assert_eq!(answer["asOf"][0]["topic"], "monitoring.events");
+
+    let later = http.get(&format!("{path}&from={}", START + 1)).expect("an answer");
+    assert_eq!(later["total"]["count"], 1);
+    let nobody = http.get("/analytics?key=nobody").expect("an answer");
+    assert_eq!((&nobody["windows"], &nobody["total"]["count"]), (&json!([]), &json!(0)));
+    for wrong in ["/analytics", "/analytics?key=a&from=soon", "/analytics?key="] {
+        let refused = http.get(wrong).expect_err("a question that cannot be answered");
+        assert!(refused.contains("status 400"), "{refused}");
+    }
+    server.stop(Duration::from_secs(5));
+    host.stop();
+    host.wait().expect("it ends in order");
 }
