@@ -211,6 +211,11 @@ pub trait Log: Send + Sync {
     fn kind(&self) -> &'static str;
     /// The log writes the state inside its own commit, so that stores need no changelog.
     fn holds_state(&self) -> bool;
+    /// The largest record it takes, encoded as in a [`RecordBatch`]. The default is below what Kafka's
+    /// clients and brokers take unless they are told otherwise.
+    fn record_bytes_max(&self) -> usize {
+        999_000
+    }
     /// The topics of these names that exist; missing ones are left out.
     fn describe_topics(&self, names: Vec<Arc<str>>) -> Ticket<LogResult<Vec<TopicSpec>>>;
     /// Creates topics that do not exist; existing ones are left as they are, whatever their shape.

@@ -16,6 +16,7 @@ pub struct Outbox {
     undo: Vec<(usize, u32, RecordBatchMark)>,
     bytes: usize,
     bytes_at_savepoint: usize,
+    record_bytes_max: Option<usize>,
 }
 
 type RecordBatchMark = crate::record::batch::Mark;
@@ -32,10 +33,15 @@ impl Outbox {
         self.topics.len() - 1
     }
 
+    /// Refuses records that are larger from now on, because the log would.
+    pub fn limit_records(&mut self, bytes: Option<usize>) {
+        self.record_bytes_max = bytes;
+    }
+
     /// Appends a record.
     ///
     /// # Errors
-    /// The record is larger than a batch may be; the error names the field.
+    /// The record is larger than a batch or the log may take; nothing was appended.
     pub fn append(
         &mut self,
         topic: usize,
@@ -49,7 +55,12 @@ impl Outbox {
         let mark = lane.mark();
         let before = lane.len();
         lane.append(timestamp, key, value, headers)?;
-        self.bytes += lane.len() - before;
+        let bytes = lane.len() - before;
+        if let Some(max) = self.record_bytes_max.filter(|max| bytes > *max) {
+            lane.truncate(mark);
+            return Err(BatchError::TooLarge { bytes, max });
+        }
+        self.bytes += bytes;
         if !self.undo.iter().any(|(t, p, _)| *t == topic && *p == partition) {
             self.undo.push((topic, partition, mark));
         }

@@ -439,6 +439,14 @@ pub enum BatchError {
     /// The record count would pass 32 bits.
     #[error("record batch is full")]
     Full,
+    /// The record is larger than the log takes.
+    #[error("record has {bytes} bytes encoded, the log takes {max}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The headers pass a limit.
     #[error(transparent)]
     Headers(#[from] HeadersError),

@@ -223,6 +223,7 @@ fn settings(parts: &StreamsParts, plan: Arc<OnceLock<Arc<Plan>>>) -> SettingsOf 
     let config = parts.config.clone();
     let application: Arc<str> = config.application_id.as_str().into();
     let (metrics, queue_bytes) = (parts.metrics.clone(), parts.queue_bytes);
+    let record_bytes_max = parts.log.record_bytes_max();
     let dead_letter_topic: Option<Arc<str>> = config.dead_letter_topic.map(Into::into);
     Arc::new(move |task| TaskSettings {
         application_id: Arc::clone(&application),
@@ -233,6 +234,7 @@ fn settings(parts: &StreamsParts, plan: Arc<OnceLock<Arc<Plan>>>) -> SettingsOf 
             let inputs = plan.get().map_or(1, |plan| plan.input_partitions());
             (queue_bytes / inputs.max(1)).clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX)
         }),
+        record_bytes_max: Some(record_bytes_max),
         tasks_family: None,
         whole_topology: false,
         metrics: metrics.task(&application, &task.to_string()),

@@ -54,6 +54,8 @@ pub struct TaskSettings {
     pub partition_counts: Arc<BTreeMap<Arc<str>, u32>>,
     /// Bytes of records that wait in one queue before the reader is left alone.
     pub queue_bytes: usize,
+    /// The largest record the log takes, encoded; a larger output is its record's failure.
+    pub record_bytes_max: Option<usize>,
     /// Where the task's own row lies, on a log that holds the state.
     pub tasks_family: Option<Family>,
     /// Run the whole topology in this one task (the test driver), not one subtopology.
@@ -143,6 +145,7 @@ impl StreamTask {
             .collect();
         self.slots = arena.slots;
         self.state.reset(now.wall_ms);
+        self.state.outbox.limit_records(self.settings.record_bytes_max);
         for (node, slot) in self.slots.iter_mut().enumerate() {
             let ctx = &mut NodeInit { task: &mut self.state, name: &slot.name, node };
             slot.node.lifecycle().init(ctx).map_err(|e| failed(self.id, None, e))?;
@@ -401,6 +404,13 @@ impl StreamTask {
         let written = whole.or_else(|_| {
             let headers = dead_letter::headers(Headers::empty(), place, self.id, &why);
             outbox.append(lane, partition, time, raw.key, raw.value, &headers)
+        });
+        // Nor can a record that is as large as the log takes: its place says where it lies whole.
+        let written = written.or_else(|_| {
+            let mut headers = dead_letter::headers(Headers::empty(), place, self.id, &why);
+            let bytes = raw.value.map_or(0, <[u8]>::len).to_string();
+            headers.append("headwater.value-bytes", Some(bytes.into()));
+            outbox.append(lane, partition, time, None, None, &headers)
         });
         written.map_err(|e| TaskError::User {
             task: self.id,

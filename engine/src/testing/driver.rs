@@ -117,6 +117,7 @@ impl TopologyTestDriver {
             dead_letter_topic: config.dead_letter_topic.as_deref().map(Into::into),
             partition_counts: Arc::default(),
             queue_bytes: usize::MAX,
+            record_bytes_max: None,
             tasks_family: None,
             whole_topology: true,
             metrics: Metrics::new().task(&application_id, "0_0"),

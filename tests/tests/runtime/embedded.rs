@@ -112,3 +112,31 @@ fn a_late_record_stays_late_after_a_restart() {
         ));
     }
 }
+
+#[test]
+fn an_output_or_dead_letter_larger_than_the_log_takes_stops_nothing() {
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("in", Consumed::with(string(), string()))
+        .map_values(|_, value| match value.len() {
+            0..10 => value.repeat(1 << 20),
+            10..1_000 => value.clone(),
+            _ => panic!("too much"),
+        })
+        .to("out", Produced::with(string(), string()));
+    let topology = builder.build().expect("a valid topology");
+    let mut world = World::start(Ground::held(), StreamsConfig::new("big"), topology);
+    world.until_running();
+    let full = "x".repeat((1 << 20) - 64);
+    let fits = "y".repeat(100);
+    world.append("in", 0, &[("1", "grow", 1), ("2", &full, 2), ("3", &fits, 3)]);
+    world.until("the last is through", |w| w.records("out").len() == 1);
+    assert_eq!(world.records("out"), [(Some("3".into()), Some(fits.into()))]);
+    let dead = world.records("in.dlq");
+    let whole = (Some("1".into()), Some("grow".into()));
+    assert_eq!(
+        dead,
+        [whole, (None, None)],
+        "the second is named, but does not fit with our headers"
+    );
+}

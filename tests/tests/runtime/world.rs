@@ -58,6 +58,8 @@ pub(crate) struct World {
     actors: Vec<Option<Box<dyn Actor>>>,
 }
 
+/// A record's key and value.
+pub(crate) type Raw = (Option<Vec<u8>>, Option<Vec<u8>>);
 /// An output record: key, value, timestamp.
 pub(crate) type Output = (String, Option<i64>, i64);
 
@@ -157,6 +159,11 @@ impl World {
         outputs_of(&self.log, topic)
     }
 
+    /// Keys and values of everything in a topic, partition after partition.
+    pub(crate) fn records(&self, topic: &str) -> Vec<Raw> {
+        records_of(&self.log, topic).into_iter().map(|(key, value, _)| (key, value)).collect()
+    }
+
     /// The last value of each key.
     pub(crate) fn last_outputs(&self, topic: &str) -> std::collections::BTreeMap<String, i64> {
         let last = self.outputs(topic).into_iter();
@@ -194,6 +201,13 @@ pub(crate) fn append_to(
 
 /// Everything in a topic of 64-bit counts by key, partition after partition.
 pub(crate) fn outputs_of(log: &EmbeddedLog, topic: &str) -> Vec<Output> {
+    let count = |v: Vec<u8>| i64::from_be_bytes(v.try_into().expect("eight bytes"));
+    let text = |k: Option<Vec<u8>>| String::from_utf8(k.expect("a key")).expect("text");
+    let records = records_of(log, topic).into_iter();
+    records.map(|(key, value, time)| (text(key), value.map(count), time)).collect()
+}
+
+fn records_of(log: &EmbeddedLog, topic: &str) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>, i64)> {
     let spec = log.topics().into_iter().find(|t| *t.name == *topic);
     let mut found = Vec::new();
     for partition in 0..spec.map_or(0, |t| t.partitions) {
@@ -206,13 +220,10 @@ pub(crate) fn outputs_of(log: &EmbeddedLog, topic: &str) -> Vec<Output> {
             if fetched.batches.is_empty() {
                 break;
             }
-            let records = fetched.batches.iter().flat_map(RecordBatch::records);
-            for record in records {
+            for record in fetched.batches.iter().flat_map(RecordBatch::records) {
                 let record = record.expect("whole");
-                let key = record.key.expect("a key").to_vec();
-                let count = |v: &[u8]| i64::from_be_bytes(v.try_into().expect("eight bytes"));
-                let key = String::from_utf8(key).expect("text");
-                found.push((key, record.value.map(count), record.timestamp));
+                let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+                found.push((owned(record.key), owned(record.value), record.timestamp));
             }
         }
     }

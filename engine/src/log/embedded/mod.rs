@@ -322,6 +322,10 @@ impl Log for EmbeddedLog {
         true
     }
 
+    fn record_bytes_max(&self) -> usize {
+        self.shared.settings.record_bytes_max
+    }
+
     fn describe_topics(&self, names: Vec<Arc<str>>) -> Ticket<LogResult<Vec<TopicSpec>>> {
         let known = names.iter().filter_map(|name| self.shared.catalogue.topic(name));
         Ticket::done(Ok(known.map(|topic| topic.spec.clone()).collect()))
