@@ -44,5 +44,5 @@ check: ## Type-check without C++, the quick loop
 	@scripts/cargo.sh --nocxx check --release --workspace --exclude headwater-benches --all-targets --no-default-features
 
 clean-cache: ## Delete what was built and fetched under HEADWATER_CACHE
-	@rm -rf "$(HEADWATER_CACHE)/target" "$(HEADWATER_CACHE)/target-nocxx" "$(HEADWATER_CACHE)/jars" "$(HEADWATER_CACHE)/soak"
+	@rm -rf "$(HEADWATER_CACHE)/target" "$(HEADWATER_CACHE)/target-nocxx" "$(HEADWATER_CACHE)/jars" "$(HEADWATER_CACHE)/soak" "$(HEADWATER_CACHE)/demo"
 	@echo "deleted target, target-nocxx, jars and soak under $(HEADWATER_CACHE)"

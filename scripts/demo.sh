@@ -8,4 +8,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo build --release --workspace --bin analytics
 # The traffic holds bad records on purpose; the progress line counts them.
 export RUST_LOG="${RUST_LOG:-info,headwater::task=error}"
+# Event time runs ahead of the clock, so each demonstration starts on an empty directory.
+if [ -z "${STATE_DIR:-}" ]; then
+    export STATE_DIR="$HEADWATER_CACHE/demo"
+    rm -rf "$STATE_DIR"
+fi
+unset KAFKA_BROKERS
 exec "$CARGO_TARGET_DIR/release/analytics" demo

@@ -13,7 +13,7 @@ stages=(deps:420 build:2700 lint:420 unit:300 doctests:180 suites:300)
 while read -r suite limit _; do
     stages+=("$suite:$limit")
 done < <(grep -v '^#' scripts/proofs.txt)
-stages+=(planted:900 commands:120 rustdoc:180 fresh:10)
+stages+=(planted:900 commands:180 rustdoc:180 fresh:10)
 
 built="$CARGO_TARGET_DIR/.headwater-built"
 
@@ -65,6 +65,7 @@ commands_answer() {
         cargo run -q --release -p headwater-tests --bin conformance -- "$scenario" >/dev/null
         echo "conformance answers $scenario"
     done
+    HTTP_ADDR=127.0.0.1:0 DEMO_SECONDS=5 scripts/demo.sh
 }
 
 # Cargo stamps a unit's directory whenever it compiles it. A crate of others stamped after the build
