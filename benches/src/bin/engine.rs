@@ -301,7 +301,7 @@ fn run_task(topology: &Arc<Topology>) -> f64 {
         dead_letter_topic: None,
         partition_counts: Arc::default(),
         queue_bytes: usize::MAX,
-        record_bytes_max: usize::MAX,
+        record_bytes_max: None,
         tasks_family: None,
         whole_topology: true,
         metrics: Metrics::new().task("bench", "0_0"),
