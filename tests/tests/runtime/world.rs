@@ -207,7 +207,10 @@ pub(crate) fn outputs_of(log: &EmbeddedLog, topic: &str) -> Vec<Output> {
     records.map(|(key, value, time)| (text(key), value.map(count), time)).collect()
 }
 
-fn records_of(log: &EmbeddedLog, topic: &str) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>, i64)> {
+/// Key, value and timestamp.
+type Raw = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
+
+fn records_of(log: &EmbeddedLog, topic: &str) -> Vec<Raw> {
     let spec = log.topics().into_iter().find(|t| *t.name == *topic);
     let mut found = Vec::new();
     for partition in 0..spec.map_or(0, |t| t.partitions) {
