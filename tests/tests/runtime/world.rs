@@ -208,9 +208,9 @@ pub(crate) fn outputs_of(log: &EmbeddedLog, topic: &str) -> Vec<Output> {
 }
 
 /// Key, value and timestamp.
-type Raw = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
+type TimedRaw = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
 
-fn records_of(log: &EmbeddedLog, topic: &str) -> Vec<Raw> {
+fn records_of(log: &EmbeddedLog, topic: &str) -> Vec<TimedRaw> {
     let spec = log.topics().into_iter().find(|t| *t.name == *topic);
     let mut found = Vec::new();
     for partition in 0..spec.map_or(0, |t| t.partitions) {
