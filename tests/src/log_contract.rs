@@ -2,7 +2,7 @@
 //! Kafka. Knows the log seam and nothing behind it; offsets may have gaps (a log may keep markers
 //! between records), so claims speak of values, order and positions.
 //!
-//! [`log_contract!`](crate::log_contract) makes each claim a test of one log.
+//! [`log_contract!`](macro@crate::log_contract) makes each claim a test of one log.
 
 pub mod scene;
 
