@@ -48,8 +48,7 @@ pub(crate) struct Aggregate<K, V, A> {
 
 impl<K: 'static, V: 'static, A: 'static> Lifecycle for Aggregate<K, V, A> {
     fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
-        self.store.init(ctx);
-        Ok(())
+        self.store.init(ctx)
     }
 
     fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::table_store::TableStore;
+use super::table_store::{TableStore, keep_or_forward};
 use crate::processor::NodeError;
 use crate::processor::getter::ValueGetter;
 use crate::processor::node::{Lifecycle, NodeContext, NodeInit, TableReceiver};
@@ -51,17 +51,11 @@ pub(crate) struct JoinResult<K, V>(pub(crate) Option<TableStore<K, V>>);
 
 impl<K: 'static, V: 'static> Lifecycle for JoinResult<K, V> {
     fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
-        if let Some(store) = &mut self.0 {
-            store.init(ctx);
-        }
-        Ok(())
+        self.0.init(ctx)
     }
 
     fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {
-        match &mut self.0 {
-            Some(store) => store.flush(ctx),
-            None => Ok(()),
-        }
+        self.0.flush(ctx)
     }
 }
 
@@ -71,10 +65,7 @@ impl<K: 'static, V: 'static> TableReceiver<K, V> for JoinResult<K, V> {
         change: Change<'_, K, V>,
         ctx: &mut NodeContext<'_>,
     ) -> Result<(), NodeError> {
-        match &mut self.0 {
-            Some(store) => store.write(change, change.timestamp, ctx),
-            None => ctx.forward_change(change),
-        }
+        keep_or_forward(&mut self.0, change, ctx)
     }
 }
 

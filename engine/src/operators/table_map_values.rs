@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::table_store::TableStore;
+use super::table_store::{TableStore, keep_or_forward};
 use crate::processor::NodeError;
 use crate::processor::getter::ValueGetter;
 use crate::processor::node::{Lifecycle, NodeContext, NodeInit, TableReceiver};
@@ -23,17 +23,11 @@ where
     F: Send + Sync,
 {
     fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
-        if let Some(store) = &mut self.store {
-            store.init(ctx);
-        }
-        Ok(())
+        self.store.init(ctx)
     }
 
     fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {
-        match &mut self.store {
-            Some(store) => store.flush(ctx),
-            None => Ok(()),
-        }
+        self.store.flush(ctx)
     }
 }
 
@@ -57,10 +51,7 @@ where
             (Some(store), true) => store.get(change.key, ctx)?.map(|(value, _)| value),
         };
         let change = change.with_values(&old, &new);
-        match &mut self.store {
-            Some(store) => store.write(change, change.timestamp, ctx),
-            None => ctx.forward_change(change),
-        }
+        keep_or_forward(&mut self.store, change, ctx)
     }
 }
 

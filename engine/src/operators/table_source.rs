@@ -16,17 +16,11 @@ pub(crate) struct TableSource<K, V> {
 
 impl<K: 'static, V: 'static> Lifecycle for TableSource<K, V> {
     fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
-        if let Some(store) = &mut self.store {
-            store.init(ctx);
-        }
-        Ok(())
+        self.store.init(ctx)
     }
 
     fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {
-        match &mut self.store {
-            Some(store) => store.flush(ctx),
-            None => Ok(()),
-        }
+        self.store.flush(ctx)
     }
 }
 

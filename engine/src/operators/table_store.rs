@@ -3,7 +3,7 @@
 
 use crate::processor::NodeError;
 use crate::processor::getter::ValueGetter;
-use crate::processor::node::{NodeContext, NodeInit};
+use crate::processor::node::{Lifecycle, NodeContext, NodeInit};
 use crate::processor::state::TaskState;
 use crate::record::{Change, Headers};
 use crate::serde::SharedSerde;
@@ -30,12 +30,6 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
             sends_old,
             lane: usize::MAX,
             key_buffer: Vec::new(),
-        }
-    }
-
-    pub(crate) fn init(&mut self, ctx: &mut NodeInit<'_>) {
-        if self.cached {
-            self.lane = ctx.task.add_cache();
         }
     }
 
@@ -87,9 +81,18 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         ctx.task.caches[self.lane].touch(&self.key_buffer, before, caused_at, headers);
         Ok(())
     }
+}
+
+impl<K: 'static, V: 'static> Lifecycle for TableStore<K, V> {
+    fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
+        if self.cached {
+            self.lane = ctx.task.add_cache();
+        }
+        Ok(())
+    }
 
     /// Sends on one change for each key touched since the last flush.
-    pub(crate) fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {
+    fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {
         if !self.cached {
             return Ok(());
         }
@@ -97,22 +100,36 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
             let key = self.key.decode(Some(&key))?;
             let store = ctx.task.stores.get(self.handle);
             let now = store.get(&key)?;
-            let before = match &touched.before {
-                Some(row) => Some(store.decode_row(row)?.0),
-                None => None,
-            };
-            if now.is_none() && before.is_none() {
-                continue;
+            let change = touched.change(now, self.sends_old, |row| store.decode_row(row))?;
+            if let Some((old, new, timestamp)) = change {
+                let (old, new, headers) = (&old, &new, &touched.headers);
+                ctx.forward_change(Change { key: &key, old, new, timestamp, headers })?;
             }
-            let (new, timestamp) = match now {
-                Some((value, timestamp)) => (Some(value), timestamp),
-                None => (None, touched.timestamp),
-            };
-            let old = if self.sends_old { before } else { None };
-            let headers = &touched.headers;
-            ctx.forward_change(Change { key: &key, old: &old, new: &new, timestamp, headers })?;
         }
         Ok(())
+    }
+}
+
+/// A table that need not be materialised.
+impl<K: 'static, V: 'static> Lifecycle for Option<TableStore<K, V>> {
+    fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
+        self.as_mut().map_or(Ok(()), |store| store.init(ctx))
+    }
+
+    fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {
+        self.as_mut().map_or(Ok(()), |store| store.flush(ctx))
+    }
+}
+
+/// Sends a change on, through the store if there is one.
+pub(crate) fn keep_or_forward<K: 'static, V: 'static>(
+    store: &mut Option<TableStore<K, V>>,
+    change: Change<'_, K, V>,
+    ctx: &mut NodeContext<'_>,
+) -> Result<(), NodeError> {
+    match store {
+        Some(store) => store.write(change, change.timestamp, ctx),
+        None => ctx.forward_change(change),
     }
 }
 

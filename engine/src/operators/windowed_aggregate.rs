@@ -70,21 +70,12 @@ impl<K: 'static, V: 'static, A: 'static> Lifecycle for WindowedAggregate<K, V, A
             let key = self.key.decode(Some(key))?;
             let store = ctx.task.stores.get(self.store);
             let now = store.fetch(&key, start)?;
-            let before = match &touched.before {
-                Some(row) => Some(store.decode_row(row)?.0),
-                None => None,
-            };
-            if now.is_none() && before.is_none() {
-                continue;
+            let change = touched.change(now, self.sends_old, |row| store.decode_row(row))?;
+            if let Some((old, new, timestamp)) = change {
+                let key = Windowed { key, window: self.window(start) };
+                let (old, new, headers) = (&old, &new, &touched.headers);
+                ctx.forward_change(Change { key: &key, old, new, timestamp, headers })?;
             }
-            let (new, timestamp) = match now {
-                Some((value, timestamp)) => (Some(value), timestamp),
-                None => (None, touched.timestamp),
-            };
-            let old = if self.sends_old { before } else { None };
-            let key = Windowed { key, window: self.window(start) };
-            let headers = &touched.headers;
-            ctx.forward_change(Change { key: &key, old: &old, new: &new, timestamp, headers })?;
         }
         Ok(())
     }

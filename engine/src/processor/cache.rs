@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::error::NodeError;
 use crate::record::Headers;
 
 /// One touched key.
@@ -19,6 +20,31 @@ pub(crate) struct Touched {
     /// That record's headers.
     pub(crate) headers: Headers,
 }
+
+impl Touched {
+    /// What a flush tells of the key: its old row, if that is sent, its new row, and the time. `None`
+    /// if it was not there and is not there.
+    pub(crate) fn change<V>(
+        &self,
+        now: Option<(V, i64)>,
+        sends_old: bool,
+        decode_row: impl FnOnce(&[u8]) -> Result<(V, i64), NodeError>,
+    ) -> Result<Option<FlushedChange<V>>, NodeError> {
+        let before = self.before.as_deref().map(decode_row).transpose()?;
+        if now.is_none() && before.is_none() {
+            return Ok(None);
+        }
+        let (new, timestamp) = match now {
+            Some((value, timestamp)) => (Some(value), timestamp),
+            None => (None, self.timestamp),
+        };
+        let old = before.filter(|_| sends_old).map(|(value, _)| value);
+        Ok(Some((old, new, timestamp)))
+    }
+}
+
+/// Old row, new row, timestamp.
+pub(crate) type FlushedChange<V> = (Option<V>, Option<V>, i64);
 
 /// The touched keys of one node, since its last flush.
 #[derive(Debug, Default)]

@@ -159,13 +159,34 @@ impl NodeContext<'_> {
         index: usize,
         record: Record<'_, K, V>,
     ) -> Result<(), NodeError> {
+        self.enter(index, |cell: &mut StreamCell<K, V>, ctx| cell.0.receive(record, ctx))
+    }
+
+    /// Lends a change to every child, in the order they were attached, each to completion.
+    pub(crate) fn forward_change<K: 'static, V: 'static>(
+        &mut self,
+        change: Change<'_, K, V>,
+    ) -> Result<(), NodeError> {
+        for index in 0..self.children.len() {
+            self.enter(index, |cell: &mut TableCell<K, V>, ctx| cell.0.receive(change, ctx))?;
+        }
+        Ok(())
+    }
+
+    /// Runs the child that was attached as number `index`, in a context of its own. Its failure is
+    /// the handler's first.
+    #[inline]
+    fn enter<C: Node>(
+        &mut self,
+        index: usize,
+        receive: impl FnOnce(&mut C, &mut NodeContext<'_>) -> Result<(), NodeError>,
+    ) -> Result<(), NodeError> {
         let child = self.children[index];
         let (slot, rest) = self.rest[child - self.base..]
             .split_first_mut()
             .expect("nodes are sorted: a child comes after its parent");
         let node: &mut dyn Any = &mut *slot.node;
-        let cell: &mut StreamCell<K, V> =
-            node.downcast_mut().expect("build() checked the edge's types");
+        let cell: &mut C = node.downcast_mut().expect("build() checked the edge's types");
         let mut ctx = NodeContext {
             task: self.task,
             name: &slot.name,
@@ -174,41 +195,12 @@ impl NodeContext<'_> {
             base: child + 1,
         };
         ctx.task.running = child;
-        let outcome = cell.0.receive(record, &mut ctx);
+        let outcome = receive(cell, &mut ctx);
         self.task.running = self.base - 1;
         match outcome {
             Ok(()) => Ok(()),
             Err(error) => self.task.boundary(&slot.name, error),
         }
-    }
-
-    /// Lends a change to every child, in the order they were attached, each to completion.
-    pub(crate) fn forward_change<K: 'static, V: 'static>(
-        &mut self,
-        change: Change<'_, K, V>,
-    ) -> Result<(), NodeError> {
-        for &child in self.children {
-            let (slot, rest) = self.rest[child - self.base..]
-                .split_first_mut()
-                .expect("nodes are sorted: a child comes after its parent");
-            let node: &mut dyn Any = &mut *slot.node;
-            let cell: &mut TableCell<K, V> =
-                node.downcast_mut().expect("build() checked the edge's types");
-            let mut ctx = NodeContext {
-                task: self.task,
-                name: &slot.name,
-                children: &slot.children,
-                rest,
-                base: child + 1,
-            };
-            ctx.task.running = child;
-            let outcome = cell.0.receive(change, &mut ctx);
-            self.task.running = self.base - 1;
-            if let Err(error) = outcome {
-                self.task.boundary(&slot.name, error)?;
-            }
-        }
-        Ok(())
     }
 
     /// Drops the current record at this node: counted, logged with its place, dead-lettered when

@@ -11,22 +11,21 @@ use headwater_state::store::{KeyValueReads, KeyValueStore as Bytes, StorePartiti
 
 use super::StateStore;
 use super::error::NodeError;
+use super::keys::Keys;
 use crate::serde::SharedSerde;
 
 /// A store from keys to values, one partition of it. Writes are visible to this task at once and to
 /// everyone else after the commit.
 pub struct KeyValueStore<K, V> {
-    name: Arc<str>,
     bytes: Bytes,
-    key: SharedSerde<K>,
+    keys: Keys<K>,
     value: SharedSerde<V>,
-    key_buffer: Vec<u8>,
     value_buffer: Vec<u8>,
 }
 
 impl<K, V> fmt::Debug for KeyValueStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyValueStore({})", self.name)
+        write!(f, "KeyValueStore({})", self.keys.store())
     }
 }
 
@@ -38,15 +37,7 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
         value: SharedSerde<V>,
     ) -> Self {
         let bytes = Bytes::new(state);
-        Self { name, bytes, key, value, key_buffer: Vec::new(), value_buffer: Vec::new() }
-    }
-
-    fn encode_key(&mut self, key: &K) -> Result<(), NodeError> {
-        self.key_buffer.clear();
-        match self.key.encode(key, &mut self.key_buffer)? {
-            Some(_) => Ok(()),
-            None => Err(NodeError::message(format!("store `{}` takes no null key", self.name))),
-        }
+        Self { bytes, keys: Keys::new(name, key), value, value_buffer: Vec::new() }
     }
 
     /// The value of a key.
@@ -54,8 +45,7 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// # Errors
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn get(&mut self, key: &K) -> Result<Option<V>, NodeError> {
-        self.encode_key(key)?;
-        match self.bytes.get(&self.key_buffer)? {
+        match self.bytes.get(self.keys.encode(key)?)? {
             Some(value) => Ok(Some(self.value.decode(Some(&value))?)),
             None => Ok(None),
         }
@@ -66,11 +56,11 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn put(&mut self, key: &K, value: &V) -> Result<(), NodeError> {
-        self.encode_key(key)?;
+        let key = self.keys.encode(key)?;
         self.value_buffer.clear();
         match self.value.encode(value, &mut self.value_buffer)? {
-            Some(value) => self.bytes.put(&self.key_buffer, value)?,
-            None => self.bytes.delete(&self.key_buffer)?,
+            Some(value) => self.bytes.put(key, value)?,
+            None => self.bytes.delete(key)?,
         }
         Ok(())
     }
@@ -80,8 +70,7 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn delete(&mut self, key: &K) -> Result<(), NodeError> {
-        self.encode_key(key)?;
-        self.bytes.delete(&self.key_buffer)?;
+        self.bytes.delete(self.keys.encode(key)?)?;
         Ok(())
     }
 
@@ -93,15 +82,16 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     pub fn page(&mut self, after: Option<&K>, limit: usize) -> Result<Vec<(K, V)>, NodeError> {
         let from = match after {
             None => Bound::Unbounded,
-            Some(key) => {
-                self.encode_key(key)?;
-                Bound::Excluded(&*self.key_buffer)
-            }
+            Some(key) => Bound::Excluded(self.keys.encode(key)?.to_vec()),
         };
         let mut page = Vec::new();
-        let mut cursor = self.bytes.state().range(from, Bound::Unbounded, Direction::Forward)?;
+        let mut cursor = self.bytes.state().range(
+            from.as_ref().map(Vec::as_slice),
+            Bound::Unbounded,
+            Direction::Forward,
+        )?;
         while page.len() < limit && cursor.advance()? {
-            let key = self.key.decode(Some(cursor.key()))?;
+            let key = self.keys.decode(cursor.key())?;
             page.push((key, self.value.decode(Some(cursor.value()))?));
         }
         Ok(page)
@@ -110,7 +100,7 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
 
 impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
     fn name(&self) -> &str {
-        &self.name
+        self.keys.store()
     }
 
     fn state(&self) -> &StorePartition {
@@ -126,17 +116,15 @@ impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
 ///
 /// Source: `TimestampedKeyValueStore` (KIP-258).
 pub struct TimestampedKeyValueStore<K, V> {
-    name: Arc<str>,
     bytes: Bytes,
-    key: SharedSerde<K>,
+    keys: Keys<K>,
     value: SharedSerde<V>,
-    key_buffer: Vec<u8>,
     value_buffer: Vec<u8>,
 }
 
 impl<K, V> fmt::Debug for TimestampedKeyValueStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TimestampedKeyValueStore({})", self.name)
+        write!(f, "TimestampedKeyValueStore({})", self.keys.store())
     }
 }
 
@@ -148,15 +136,7 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
         value: SharedSerde<V>,
     ) -> Self {
         let bytes = Bytes::new(state);
-        Self { name, bytes, key, value, key_buffer: Vec::new(), value_buffer: Vec::new() }
-    }
-
-    fn encode_key(&mut self, key: &K) -> Result<(), NodeError> {
-        self.key_buffer.clear();
-        match self.key.encode(key, &mut self.key_buffer)? {
-            Some(_) => Ok(()),
-            None => Err(NodeError::message(format!("store `{}` takes no null key", self.name))),
-        }
+        Self { bytes, keys: Keys::new(name, key), value, value_buffer: Vec::new() }
     }
 
     /// The value of a key and its time in milliseconds.
@@ -164,22 +144,20 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     /// # Errors
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn get(&mut self, key: &K) -> Result<Option<(V, i64)>, NodeError> {
-        self.encode_key(key)?;
-        match self.bytes.get(&self.key_buffer)? {
-            Some(stored) => decode_timestamped(&self.name, &self.value, &stored).map(Some),
+        match self.bytes.get(self.keys.encode(key)?)? {
+            Some(stored) => decode_timestamped(self.keys.store(), &self.value, &stored).map(Some),
             None => Ok(None),
         }
     }
 
     /// The row of a key as it is stored: timestamp and value.
     pub(crate) fn row(&mut self, key: &K) -> Result<Option<Box<[u8]>>, NodeError> {
-        self.encode_key(key)?;
-        Ok(self.bytes.get(&self.key_buffer)?.map(|row| Box::from(&*row)))
+        Ok(self.bytes.get(self.keys.encode(key)?)?.map(|row| Box::from(&*row)))
     }
 
     /// Reads what [`row`](Self::row) gave.
     pub(crate) fn decode_row(&self, row: &[u8]) -> Result<(V, i64), NodeError> {
-        decode_timestamped(&self.name, &self.value, row)
+        decode_timestamped(self.keys.store(), &self.value, row)
     }
 
     /// Sets a key at this time. A value that its serde takes for null deletes it.
@@ -187,12 +165,12 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn put(&mut self, key: &K, value: &V, timestamp: i64) -> Result<(), NodeError> {
-        self.encode_key(key)?;
+        let key = self.keys.encode(key)?;
         self.value_buffer.clear();
         if encode_timestamped(&self.value, value, timestamp, &mut self.value_buffer)? {
-            self.bytes.put(&self.key_buffer, &self.value_buffer)?;
+            self.bytes.put(key, &self.value_buffer)?;
         } else {
-            self.bytes.delete(&self.key_buffer)?;
+            self.bytes.delete(key)?;
         }
         Ok(())
     }
@@ -202,15 +180,14 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn delete(&mut self, key: &K) -> Result<(), NodeError> {
-        self.encode_key(key)?;
-        self.bytes.delete(&self.key_buffer)?;
+        self.bytes.delete(self.keys.encode(key)?)?;
         Ok(())
     }
 }
 
 impl<K: 'static, V: 'static> StateStore for TimestampedKeyValueStore<K, V> {
     fn name(&self) -> &str {
-        &self.name
+        self.keys.store()
     }
 
     fn state(&self) -> &StorePartition {

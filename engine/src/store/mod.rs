@@ -12,6 +12,7 @@
 mod changelog;
 pub mod error;
 mod key_value;
+mod keys;
 mod spec;
 mod window;
 

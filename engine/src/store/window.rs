@@ -11,6 +11,7 @@ use headwater_state::store::{PutOutcome, StorePartition, WindowStore as Bytes};
 use super::StateStore;
 use super::error::NodeError;
 use super::key_value::{decode_timestamped, encode_timestamped};
+use super::keys::Keys;
 use crate::serde::SharedSerde;
 
 /// A store from keys and window starts to values, one partition of it.
@@ -27,11 +28,9 @@ pub struct TimestampedWindowStore<K, V> {
 }
 
 struct Inner<K, V> {
-    name: Arc<str>,
     bytes: Bytes,
-    key: SharedSerde<K>,
+    keys: Keys<K>,
     value: SharedSerde<V>,
-    key_buffer: Vec<u8>,
     value_buffer: Vec<u8>,
 }
 
@@ -44,15 +43,7 @@ impl<K: 'static, V: 'static> Inner<K, V> {
         value: SharedSerde<V>,
     ) -> Result<Self, NodeError> {
         let bytes = Bytes::new(state, retention_ms).map_err(NodeError::state)?;
-        Ok(Self { name, bytes, key, value, key_buffer: Vec::new(), value_buffer: Vec::new() })
-    }
-
-    fn encode_key(&mut self, key: &K) -> Result<(), NodeError> {
-        self.key_buffer.clear();
-        match self.key.encode(key, &mut self.key_buffer)? {
-            Some(_) => Ok(()),
-            None => Err(NodeError::message(format!("store `{}` takes no null key", self.name))),
-        }
+        Ok(Self { bytes, keys: Keys::new(name, key), value, value_buffer: Vec::new() })
     }
 }
 
@@ -73,8 +64,7 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn fetch(&mut self, key: &K, start: i64) -> Result<Option<V>, NodeError> {
         let s = &mut self.inner;
-        s.encode_key(key)?;
-        match s.bytes.fetch(&s.key_buffer, start)? {
+        match s.bytes.fetch(s.keys.encode(key)?, start)? {
             Some(value) => Ok(Some(s.value.decode(Some(&value))?)),
             None => Ok(None),
         }
@@ -86,9 +76,9 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     /// As [`fetch`](Self::fetch).
     pub fn fetch_range(&mut self, key: &K, from: i64, to: i64) -> Result<Vec<(i64, V)>, NodeError> {
         let s = &mut self.inner;
-        s.encode_key(key)?;
+        let key = s.keys.encode(key)?;
         let reads = s.bytes.reads();
-        let mut cursor = reads.fetch_range(&s.key_buffer, from, to, Direction::Forward)?;
+        let mut cursor = reads.fetch_range(key, from, to, Direction::Forward)?;
         let mut found = Vec::new();
         while cursor.advance()? {
             found.push((cursor.start_ms(), s.value.decode(Some(cursor.value()))?));
@@ -103,13 +93,13 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     /// As [`fetch`](Self::fetch).
     pub fn put(&mut self, key: &K, start: i64, value: Option<&V>) -> Result<bool, NodeError> {
         let s = &mut self.inner;
-        s.encode_key(key)?;
+        let key = s.keys.encode(key)?;
         s.value_buffer.clear();
         let value = match value {
             Some(value) => s.value.encode(value, &mut s.value_buffer)?,
             None => None,
         };
-        Ok(s.bytes.put(&s.key_buffer, start, value)? == PutOutcome::Stored)
+        Ok(s.bytes.put(key, start, value)? == PutOutcome::Stored)
     }
 }
 
@@ -130,9 +120,8 @@ impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn fetch(&mut self, key: &K, start: i64) -> Result<Option<(V, i64)>, NodeError> {
         let s = &mut self.inner;
-        s.encode_key(key)?;
-        match s.bytes.fetch(&s.key_buffer, start)? {
-            Some(stored) => decode_timestamped(&s.name, &s.value, &stored).map(Some),
+        match s.bytes.fetch(s.keys.encode(key)?, start)? {
+            Some(stored) => decode_timestamped(s.keys.store(), &s.value, &stored).map(Some),
             None => Ok(None),
         }
     }
@@ -140,13 +129,12 @@ impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
     /// The row of a key's window as it is stored: timestamp and value.
     pub(crate) fn row(&mut self, key: &K, start: i64) -> Result<Option<Box<[u8]>>, NodeError> {
         let s = &mut self.inner;
-        s.encode_key(key)?;
-        Ok(s.bytes.fetch(&s.key_buffer, start)?.map(|row| Box::from(&*row)))
+        Ok(s.bytes.fetch(s.keys.encode(key)?, start)?.map(|row| Box::from(&*row)))
     }
 
     /// Reads what [`row`](Self::row) gave.
     pub(crate) fn decode_row(&self, row: &[u8]) -> Result<(V, i64), NodeError> {
-        decode_timestamped(&self.inner.name, &self.inner.value, row)
+        decode_timestamped(self.inner.keys.store(), &self.inner.value, row)
     }
 
     /// Sets the value of a key's window at this time, or deletes it with `None`. False if the
@@ -162,14 +150,14 @@ impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
         timestamp: i64,
     ) -> Result<bool, NodeError> {
         let s = &mut self.inner;
-        s.encode_key(key)?;
+        let key = s.keys.encode(key)?;
         s.value_buffer.clear();
         let kept = match value {
             Some(value) => encode_timestamped(&s.value, value, timestamp, &mut s.value_buffer)?,
             None => false,
         };
         let value = kept.then_some(&*s.value_buffer);
-        Ok(s.bytes.put(&s.key_buffer, start, value)? == PutOutcome::Stored)
+        Ok(s.bytes.put(key, start, value)? == PutOutcome::Stored)
     }
 }
 
@@ -177,13 +165,13 @@ macro_rules! window_state_store {
     ($store:ident) => {
         impl<K, V> fmt::Debug for $store<K, V> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($store), "({})"), self.inner.name)
+                write!(f, concat!(stringify!($store), "({})"), self.inner.keys.store())
             }
         }
 
         impl<K: 'static, V: 'static> StateStore for $store<K, V> {
             fn name(&self) -> &str {
-                &self.inner.name
+                self.inner.keys.store()
             }
 
             fn state(&self) -> &StorePartition {
