@@ -59,7 +59,7 @@ pub struct Identity {
     pub mode: Mode,
     /// The applications whose state it holds. Others may join them later.
     pub applications: BTreeSet<String>,
-    /// The cluster's id; `None` in embedded mode.
+    /// The cluster's id; `None` in embedded mode, and where its brokers do not tell one.
     pub cluster: Option<String>,
 }
 
@@ -134,14 +134,11 @@ impl StateDirectory {
                 let (found, wanted) = (found.mode, wanted.mode);
                 return Err(StateError::WrongMode { path, found, wanted });
             }
-            if found.cluster != wanted.cluster {
-                let name = |cluster: &Option<String>| cluster.clone().unwrap_or("none".into());
-                return Err(StateError::WrongIdentity {
-                    path,
-                    what: "cluster",
-                    found: name(&found.cluster),
-                    wanted: name(&wanted.cluster),
-                });
+            if let (Some(found), Some(wanted)) = (&found.cluster, &wanted.cluster)
+                && found != wanted
+            {
+                let (found, wanted) = (found.clone(), wanted.clone());
+                return Err(StateError::WrongIdentity { path, what: "cluster", found, wanted });
             }
             if !found.applications.is_empty() && found.applications.is_disjoint(&applications) {
                 let names = |names: &BTreeSet<String>| {
@@ -155,7 +152,11 @@ impl StateDirectory {
                 });
             }
             applications.extend(found.applications.iter().cloned());
-            if applications == found.applications {
+            // Once known, a cluster stays recorded.
+            let cluster = found.cluster.clone().or_else(|| wanted.cluster.clone());
+            let same = applications == found.applications && cluster == found.cluster;
+            self.identity.cluster = cluster;
+            if same {
                 self.identity.applications = applications;
                 return Ok(());
             }

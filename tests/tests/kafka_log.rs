@@ -15,7 +15,11 @@ use headwater::log::{
     LogResult, OffsetQuery, Purpose, StateBatch, TopicSpec, TransactionalProducer,
 };
 use headwater::record::{Headers, RecordBatch, RecordBatchBuilder, TopicPartition};
+use headwater_state::database::rocks::{MemoryBudget, SharedMemory};
+use headwater_state::directory::{Identity as DirectoryIdentity, StateDirectory, Storage};
+use headwater_state::error::Mode;
 use headwater_tests::kafka_broker::KafkaBroker;
+use headwater_tests::slice;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -363,4 +367,23 @@ fn a_broker_that_dies_during_a_commit_leaves_a_result_that_the_next_producer_set
     let values: Vec<_> = read(&log, &partition).into_iter().map(|(_, value)| value).collect();
     assert_eq!(values, expected, "records and offsets share their fate");
     broker.stop();
+}
+
+#[test]
+fn the_state_directory_of_another_cluster_is_refused_with_both_ids() {
+    let Some(broker) = KafkaBroker::shared() else { return };
+    let folder = tempfile::tempdir().expect("a folder for state");
+    let budget = MemoryBudget { block_cache_bytes: 1 << 20, memtable_bytes: 1 << 20 };
+    let storage =
+        Storage::Files { path: folder.path().to_owned(), memory: SharedMemory::new(budget) };
+    let applications = [slice::APPLICATION.to_owned()].into();
+    let cluster = Some("a-cluster-of-before".to_owned());
+    let before = DirectoryIdentity { mode: Mode::Kafka, applications, cluster };
+    drop(StateDirectory::open(storage, before).expect("a fresh directory"));
+    let error = slice::start(&broker.address(), folder.path()).expect_err("another cluster's");
+    let id = connect(broker, &[]).cluster_id().expect("brokers tell it").to_owned();
+    let text = error.to_string();
+    for part in ["a-cluster-of-before", &*id, "use another directory"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }

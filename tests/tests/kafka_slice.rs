@@ -69,6 +69,28 @@ fn a_broker_that_is_killed_under_the_application_costs_time_and_nothing_else() {
     });
 }
 
+#[test]
+fn of_two_processes_without_a_group_the_newer_runs_and_the_older_stops() {
+    prove("kafka slice taken over", 1, |broker, state, watch| {
+        let mut old = Child::start("slice", &command(broker, state));
+        wait_until_it_runs(&mut old, 1, watch);
+        wait(Duration::from_millis(500));
+        let elsewhere = tempfile::tempdir().expect("a folder for the newer one's state");
+        let mut new = Child::start("slice", &command(broker, elsewhere.path()));
+        wait_until_it_runs(&mut new, 1, &mut Watch::default());
+        let status = old.wait(SOON);
+        assert!(!status.success(), "the older one stops with a failure");
+        let said = old.log_tail();
+        for part in ["failed: application slice", "id slice-0-0", "stop the other one"] {
+            assert!(said.contains(part), "{part}:\n{said}");
+        }
+        wait(Duration::from_millis(1_000));
+        assert!(!new.has_ended(), "the newer one goes on:\n{}", new.log_tail());
+        new.kill();
+        "one takeover".to_owned()
+    });
+}
+
 /// Runs faults under load, then compares everything there is.
 fn prove(name: &str, seed: u64, faults: impl FnOnce(&KafkaBroker, &Path, &mut Watch) -> String) {
     let Some(broker) = KafkaBroker::start(&[]) else { return };

@@ -8,6 +8,7 @@ mod runtime {
     mod host;
     mod rebalance;
     mod restore;
+    mod takeover;
     mod unheld;
     mod world;
 }

@@ -216,6 +216,10 @@ pub trait Log: Send + Sync {
     fn record_bytes_max(&self) -> usize {
         999_000
     }
+    /// A transaction that is open for longer is given up by the log, and its producer is fenced.
+    fn transaction_timeout(&self) -> Duration {
+        Duration::from_secs(10)
+    }
     /// The topics of these names that exist; missing ones are left out.
     fn describe_topics(&self, names: Vec<Arc<str>>) -> Ticket<LogResult<Vec<TopicSpec>>>;
     /// Creates topics that do not exist; existing ones are left as they are, whatever their shape.

@@ -32,7 +32,7 @@
 //! | during commit | either, decided by the log | the unit before | initialising resolves it; stable offsets tell which; the changelog tail is replayed |
 //! | after commit, before the batch | the unit | the unit before | the changelog tail is replayed; nothing is processed twice |
 //! | after the batch | the unit | the unit | nothing |
-//! | zombie with an old epoch | its commit is refused | its lease is stale: its batch is refused whole | it rewinds, or its tasks are lost |
+//! | zombie with an old epoch | its commit is refused | its lease is stale: its batch is refused whole | it rewinds, or its tasks are lost; a process without a group stops |
 //! | rebalance between any two | identity was captured at begin: the unit, or a refusal | as the log decided | a commit that is refused is an ordinary rewind |
 //! | no input offsets moved | the old offsets again, with new clocks | the same | clocks go on from the last commit |
 //! | a task moves away while unknown | pending offsets of it | the unit before | its next owner waits for stable offsets; here it is dropped with its overlay |
@@ -40,6 +40,14 @@
 //!
 //! A log that holds the state (embedded) writes the whole unit in one batch: the rows between
 //! "during commit" and "after the batch" are one row.
+//!
+//! # Who took the transactional id
+//!
+//! A member of a group that is fenced opens its producer anew: its id is its own, so it was the log
+//! that gave up a transaction which took too long. A process without a group shares its ids with
+//! every other process of the application. There the newest wins: the one that is fenced stops, at
+//! once and for good, unless it may have fenced itself, by a transaction older than the log's timeout
+//! or by an initialisation that nobody answered.
 //!
 //! An unknown result is never decided by inference. The overlay is discarded, a new producer of the
 //! same id fences and resolves, and what is committed is read, not remembered.
@@ -68,7 +76,7 @@ use super::writer::{WriteJob, WriteResult};
 #[cfg(test)]
 mod tests;
 
-/// So many fences in [`FENCE_PERIOD`] mean that another process uses the same id for good.
+/// So many fences of a member in [`FENCE_PERIOD`] mean that another uses the same id for good.
 const FENCE_LIMIT: usize = 30;
 const FENCE_PERIOD: Duration = Duration::from_secs(60);
 
@@ -158,7 +166,10 @@ pub struct Committer {
     queue_waits: bool,
     ends: Vec<(TopicPartition, i64)>,
     backoff: Backoff,
+    began: Option<Now>,
     fences: VecDeque<Duration>,
+    /// Initialisations of this process that got no answer. Each may yet fence its successor, once.
+    unanswered: u32,
     batches_sent: u64,
 }
 
@@ -192,7 +203,9 @@ impl Committer {
             queue_waits: false,
             ends: Vec::new(),
             backoff: Backoff::new(),
+            began: None,
             fences: VecDeque::new(),
+            unanswered: 0,
             batches_sent: 0,
         }
     }
@@ -255,10 +268,11 @@ impl Committer {
             self.phase()
         );
         let producer = self.producer.as_mut().expect("an idle committer has a producer");
+        self.identity = Some(identity);
+        self.began = Some(now);
         if let Err(error) = producer.begin() {
             return self.fail(error, now);
         }
-        self.identity = Some(identity);
         self.members = members;
         self.state = State::Open;
         None
@@ -374,8 +388,14 @@ impl Committer {
                 self.end();
                 None
             }
-            Poll::Done(Err(error)) => self.fail_to_start(error, now),
-            Poll::Abandoned => self.fail_to_start(unknown("initialise the producer"), now),
+            Poll::Done(Err(error)) => {
+                self.unanswered += 1;
+                self.fail_to_start(error, now)
+            }
+            Poll::Abandoned => {
+                self.unanswered += 1;
+                self.fail_to_start(unknown("initialise the producer"), now)
+            }
         }
     }
 
@@ -533,6 +553,7 @@ impl Committer {
 
     fn finish(&mut self, shares: Vec<TaskShare>) -> Event {
         self.end();
+        self.unanswered = 0;
         let tasks = shares.into_iter().map(|share| (share.task, share.commit.offsets)).collect();
         Event::Committed { tasks, ends: std::mem::take(&mut self.ends) }
     }
@@ -547,26 +568,49 @@ impl Committer {
                 self.start_abort();
                 return Some(Event::Refused(error));
             }
-            ErrorClass::Fenced if !self.fenced_too_often(&error, now) => self.drop_producer(now),
-            ErrorClass::Fenced => {
-                self.die();
-                return Some(Event::Fatal(LogError::new(
-                    ErrorClass::Fatal,
-                    "keep the transactional id",
-                    format!(
-                        "{} was taken over {FENCE_LIMIT} times within {FENCE_PERIOD:?}, last: \
-                         {error}; stop the other process that uses it, or give this one a state \
-                         directory of its own",
-                        self.transactional_id
-                    ),
-                )));
-            }
+            ErrorClass::Fenced => return Some(self.fenced(error, now)),
             ErrorClass::Fatal => {
                 self.die();
                 return Some(Event::Fatal(error));
             }
         }
         Some(Event::Lost(error))
+    }
+
+    /// Another producer has the id now, or the log gave the transaction up.
+    fn fenced(&mut self, error: LogError, now: Now) -> Event {
+        let id = &self.transactional_id;
+        let alone = self.identity.as_ref().filter(|identity| identity.member.is_empty());
+        let why = if let Some(Identity { group, .. }) = alone.filter(|_| !self.fenced_itself(now)) {
+            format!(
+                "application {group}: another process took the transactional id {id} over and \
+                 goes on; this one stops and keeps its state ({error}). Without group membership \
+                 one process runs an application: stop the other one, or run both as members of a \
+                 group"
+            )
+        } else if self.fenced_too_often(&error, now) {
+            format!(
+                "{} was taken over {FENCE_LIMIT} times within {FENCE_PERIOD:?}, last: {error}; \
+                 stop the other process that uses it, or give this one a state directory of its own",
+                self.transactional_id
+            )
+        } else {
+            self.unanswered = self.unanswered.saturating_sub(1);
+            self.drop_producer(now);
+            return Event::Lost(error);
+        };
+        self.die();
+        Event::Fatal(LogError::new(ErrorClass::Fatal, "keep the transactional id", why))
+    }
+
+    /// The fence may be of this process's own making. A suspended machine's monotonic clock stands
+    /// still, so wall time counts as well.
+    fn fenced_itself(&self, now: Now) -> bool {
+        let age = self.began.map_or(Duration::ZERO, |began| {
+            let wall = u64::try_from(now.wall_ms - began.wall_ms).unwrap_or(0);
+            now.monotonic.saturating_sub(began.monotonic).max(Duration::from_millis(wall))
+        });
+        self.unanswered > 0 || age >= self.log.transaction_timeout()
     }
 
     fn die(&mut self) {
@@ -596,6 +640,11 @@ impl Committer {
             Poll::Pending => self.state = State::Aborting(ticket),
             Poll::Done(Ok(())) => self.end(),
             Poll::Done(Err(error)) if error.class == ErrorClass::Retry => self.start_abort(),
+            Poll::Done(Err(error)) if error.class == ErrorClass::Fenced => {
+                // The tasks of a lost transaction rewind already.
+                let event = self.fenced(error, now);
+                return Some(event).filter(|event| matches!(event, Event::Fatal(_)));
+            }
             Poll::Done(Err(error)) => return self.fail_to_start(error, now),
             Poll::Abandoned => self.drop_producer(now),
         }

@@ -34,7 +34,7 @@ const WATCH: Duration = Duration::from_millis(50);
 /// Partitions of an external topic that the embedded log creates because nobody else can.
 const EMBEDDED_PARTITIONS: u32 = 4;
 /// With membership of one, every process of an application has the same transactional ids: the
-/// second fences the first.
+/// second fences the first, which stops.
 const SINGLE_INSTANCE: &str = "0";
 
 /// Why a process cannot start, or ended.
@@ -319,8 +319,8 @@ impl Opened {
         let storage = storage(config, memory);
         let leases = Leases::new();
         if config.kafka.is_some() {
-            let log = connect(config, memory)?;
-            let identity = Identity { mode: Mode::Kafka, applications, cluster: None };
+            let (log, cluster) = connect(config, memory)?;
+            let identity = Identity { mode: Mode::Kafka, applications, cluster };
             let directory = Arc::new(StateDirectory::open(storage, identity)?);
             let home = StateHome::PerTask(Arc::clone(&directory));
             return Ok(Self { directory, log, embedded: None, home, leases, actors: Vec::new() });
@@ -350,18 +350,23 @@ fn storage(_: &HostConfig, _: &MemoryShares) -> Storage {
     Storage::Memory(headwater_state::database::memory::MemoryDisk::new())
 }
 
+/// A cluster's log, and the cluster's id if its brokers tell one.
+type Connected = (Arc<dyn Log>, Option<String>);
+
 #[cfg(feature = "kafka")]
-fn connect(config: &HostConfig, memory: &MemoryShares) -> Result<Arc<dyn Log>, LogError> {
+fn connect(config: &HostConfig, memory: &MemoryShares) -> Result<Connected, LogError> {
     use crate::log::kafka::{KafkaLog, KafkaSettings};
     let kafka = config.kafka.as_ref().expect("called when a cluster is named");
     // Half for what clients hold back, half for the tasks' own queues.
     let queue = (memory.rest / 4).clamp(256 << 10, KafkaSettings::default().partition_queue_bytes);
     let settings = KafkaSettings { partition_queue_bytes: queue, ..KafkaSettings::default() };
-    Ok(Arc::new(KafkaLog::connect(kafka, settings)?))
+    let log = KafkaLog::connect(kafka, settings)?;
+    let cluster = log.cluster_id().map(str::to_owned);
+    Ok((Arc::new(log), cluster))
 }
 
 #[cfg(not(feature = "kafka"))]
-fn connect(_: &HostConfig, _: &MemoryShares) -> Result<Arc<dyn Log>, LogError> {
+fn connect(_: &HostConfig, _: &MemoryShares) -> Result<Connected, LogError> {
     Err(LogError::new(
         crate::error::ErrorClass::Fatal,
         "connect to Kafka",

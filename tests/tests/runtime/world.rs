@@ -8,13 +8,14 @@ use std::time::Duration;
 use headwater::actor::{Actor, Bell, Next, Poll, Ticket};
 use headwater::config::StreamsConfig;
 use headwater::log::embedded::{EmbeddedLog, EmbeddedSettings};
-use headwater::log::{Isolation, Log, LogResult, Purpose};
+use headwater::log::{Identity as Member, Isolation, Log, LogError, LogResult, Purpose};
 use headwater::membership::single::Single;
+use headwater::membership::{Membership, MembershipEvent};
 use headwater::metrics::Metrics;
 use headwater::record::batch::{RecordBatch, RecordBatchBuilder};
-use headwater::record::{Headers, TopicPartition};
+use headwater::record::{Headers, TaskId, TopicPartition};
 use headwater::runtime::{StateHome, Streams, StreamsParts, StreamsState};
-use headwater::time::{Clock, VirtualClock};
+use headwater::time::{Clock, Now, VirtualClock};
 use headwater::topology::Topology;
 use headwater_state::database::Database;
 use headwater_state::database::memory::MemoryDisk;
@@ -45,6 +46,28 @@ impl Ground {
 
     pub(crate) fn unheld() -> Self {
         Self { state: Some(MemoryDisk::new()), ..Self::held() }
+    }
+}
+
+/// The only member of a group.
+#[derive(Debug)]
+struct OnlyMember(Single);
+
+impl Membership for OnlyMember {
+    fn poll(&mut self, now: Now) -> Result<Option<MembershipEvent>, LogError> {
+        self.0.poll(now)
+    }
+
+    fn acknowledge(&mut self) {}
+
+    fn identity(&self, task: TaskId) -> Option<Member> {
+        Some(Member { member: "only".into(), ..self.0.identity(task)? })
+    }
+
+    fn leave(&mut self) {}
+
+    fn listen(&mut self, bell: Bell) {
+        self.0.listen(bell);
     }
 }
 
@@ -83,6 +106,7 @@ impl World {
                 (Arc::new(Unheld(Arc::clone(&log))), StateHome::PerTask(directory))
             }
         };
+        let faulty = ground.faults.is_some();
         let seam: Arc<dyn Log> = match ground.faults {
             Some(seed) => Arc::new(Faulty::new(seam, seed)),
             None => seam,
@@ -94,7 +118,11 @@ impl World {
             log: seam,
             home,
             leases,
-            join: Box::new(move |space| Ok(Box::new(Single::new(group, space)))),
+            join: Box::new(move |space| {
+                let single = Single::new(group, space);
+                // A process without a group takes a fence for another process and stops.
+                Ok(if faulty { Box::new(OnlyMember(single)) as _ } else { Box::new(single) as _ })
+            }),
             metrics: metrics.clone(),
             overlay_bytes: 1 << 20,
             queue_bytes: 1 << 20,

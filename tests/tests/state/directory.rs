@@ -67,6 +67,19 @@ fn a_directory_of_the_other_mode_or_of_another_cluster_is_refused_with_the_way_o
     });
 }
 
+#[test]
+fn a_cluster_that_was_not_known_is_recorded_once_it_is_and_stays() {
+    on_every_engine(|engine| {
+        drop(open(engine, identity(Mode::Kafka, &["app"], None)).expect("opens"));
+        drop(open(engine, kafka(&["app"])).expect("now it is known"));
+        let silent = open(engine, identity(Mode::Kafka, &["app"], None)).expect("not told");
+        assert_eq!(silent.identity().cluster.as_deref(), Some("cluster-1"));
+        drop(silent);
+        let elsewhere = identity(Mode::Kafka, &["app"], Some("cluster-2"));
+        open(engine, elsewhere).expect_err("another cluster");
+    });
+}
+
 fn path(error: &StateError) -> std::path::PathBuf {
     match error {
         StateError::WrongMode { path, .. } => path.clone(),

@@ -231,6 +231,10 @@ impl Log for KafkaLog {
         false
     }
 
+    fn transaction_timeout(&self) -> Duration {
+        self.shared.settings.transaction_timeout
+    }
+
     fn describe_topics(&self, names: Vec<Arc<str>>) -> Ticket<LogResult<Vec<TopicSpec>>> {
         self.shared.describe(names, Bell::new())
     }

@@ -188,7 +188,11 @@ fn push_one(
         Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
         Err((error, _)) => {
             client.context().check()?;
-            let known = classify::from_kafka("send records", &error).on(to);
+            let known = match client.client().fatal_error() {
+                // Refused because of what went wrong before, of which this error says nothing.
+                Some((code, _)) => classify::from_code("send records", code).on(to),
+                None => classify::from_kafka("send records", &error).on(to),
+            };
             Err(match (known.class, error.rdkafka_error_code()) {
                 (ErrorClass::User, _) => refused(to, record, &known.message),
                 // No transaction takes records now: it has failed already and must be aborted.

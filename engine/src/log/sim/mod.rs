@@ -573,6 +573,10 @@ impl Log for SimLog {
         false
     }
 
+    fn transaction_timeout(&self) -> Duration {
+        self.cluster.lock().config.transaction_timeout
+    }
+
     fn describe_topics(&self, names: Vec<Arc<str>>) -> Ticket<LogResult<Vec<TopicSpec>>> {
         self.ask(|promise| Question::Describe(names, promise))
     }

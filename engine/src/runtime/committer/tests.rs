@@ -275,6 +275,13 @@ impl Bench {
         assert!(event.is_none());
     }
 
+    /// Begins as a process without a group.
+    fn begin_alone(&mut self) {
+        let identity = Identity { group: "app".into(), member: "".into(), epoch: -1 };
+        let event = self.committer.begin(identity, BTreeSet::from([TASK]), now(self.now_ms));
+        assert!(event.is_none());
+    }
+
     /// One record is processed: an output, and a row in the store.
     fn process(&mut self, value: &[u8]) {
         self.store.put(b"k", value).expect("fits");
@@ -515,21 +522,71 @@ fn a_full_disk_is_waited_for_and_the_state_is_written_then() {
     assert_eq!(bench.row(), Some(b"1".to_vec()));
 }
 
+/// The next begin finds that another producer has the id.
+fn fenced_at_begin(bench: &mut Bench, member: &str) -> Event {
+    bench.log.answer("begin", Answer::Refuse(ErrorClass::Fenced));
+    let identity = Identity { group: "app".into(), member: member.into(), epoch: -1 };
+    let event = bench.committer.begin(identity, BTreeSet::from([TASK]), now(bench.now_ms));
+    event.expect("a fence is an event")
+}
+
 #[test]
-fn a_fenced_producer_is_replaced_but_not_for_ever() {
+fn the_producer_of_a_member_that_is_fenced_is_replaced_but_not_for_ever() {
     let mut bench = Bench::idle();
     for _ in 1..FENCE_LIMIT {
-        bench.log.answer("begin", Answer::Refuse(ErrorClass::Fenced));
-        let identity = Identity { group: "app".into(), member: "".into(), epoch: -1 };
-        let event = bench.committer.begin(identity, BTreeSet::from([TASK]), now(bench.now_ms));
-        assert!(matches!(event, Some(Event::Lost(_))));
+        assert!(matches!(fenced_at_begin(&mut bench, "m"), Event::Lost(_)));
         bench.until(Phase::Idle);
     }
-    bench.log.answer("begin", Answer::Refuse(ErrorClass::Fenced));
-    let identity = Identity { group: "app".into(), member: "".into(), epoch: -1 };
-    let event = bench.committer.begin(identity, BTreeSet::from([TASK]), now(bench.now_ms));
-    assert!(matches!(event, Some(Event::Fatal(_))));
+    assert!(matches!(fenced_at_begin(&mut bench, "m"), Event::Fatal(_)));
     assert_eq!(bench.committer.phase(), Phase::Dead);
+}
+
+#[test]
+fn a_process_without_a_group_that_is_fenced_stops_at_once_and_says_what_to_do() {
+    let mut bench = Bench::idle();
+    let Event::Fatal(error) = fenced_at_begin(&mut bench, "") else { panic!("it stops") };
+    let text = error.to_string();
+    for part in ["application app", "id app-0-0", "stop the other one", "members of a group"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(bench.committer.phase(), Phase::Dead);
+}
+
+#[test]
+fn a_process_without_a_group_is_fenced_by_its_own_transaction_that_took_too_long() {
+    let mut bench = Bench::idle();
+    bench.begin_alone();
+    bench.process(b"1");
+    let share = bench.share(vec![(input(), at(1, ""))]);
+    bench.committer.commit(vec![share]);
+    bench.log.answer("commit", Answer::Refuse(ErrorClass::Fenced));
+    bench.until(Phase::Committing);
+    bench.now_ms += 10_000;
+    assert!(matches!(bench.event(), Event::Lost(_)));
+    bench.until(Phase::Idle);
+}
+
+#[test]
+fn an_initialisation_that_nobody_answered_may_fence_its_successor_once() {
+    let mut bench = Bench::new(&ScriptedLog::default(), &MemoryDisk::new());
+    bench.log.answer("initialise", Answer::Refuse(ErrorClass::Retry));
+    bench.step();
+    bench.step();
+    assert_eq!(bench.committer.phase(), Phase::Absent, "it backs off and tries again");
+    bench.now_ms += 200;
+    bench.until(Phase::Idle);
+    assert!(matches!(fenced_at_begin(&mut bench, ""), Event::Lost(_)));
+    bench.until(Phase::Idle);
+    assert!(matches!(fenced_at_begin(&mut bench, ""), Event::Fatal(_)));
+}
+
+#[test]
+fn a_process_without_a_group_that_finds_itself_fenced_at_an_abort_stops() {
+    let mut bench = Bench::idle();
+    bench.begin_alone();
+    bench.log.answer("abort", Answer::Refuse(ErrorClass::Fenced));
+    bench.committer.abandon();
+    assert!(matches!(bench.event(), Event::Fatal(_)));
 }
 
 #[test]
