@@ -32,6 +32,13 @@ impl<'a> Reader<'a> {
         self.slice(len)
     }
 
+    /// Everything that is left.
+    pub(super) fn rest(&mut self) -> &'a [u8] {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        self.at = self.bytes.len();
+        rest
+    }
+
     /// A text after its length.
     pub(super) fn text(&mut self) -> Result<&'a str, SerdeError> {
         let len = i32::from_be_bytes(self.array()?);

@@ -9,15 +9,16 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::*;
-use crate::record::{Headers, Window, Windowed};
+use crate::record::{Window, Windowed};
 use crate::serde::{Serde, SharedSerde, serdes};
 
+/// What Kafka Streams wrote.
 const CAPTURES: &str = include_str!("../../../../tests/jvm/captures/kafka-streams-4.3.1.json");
 
 /// Bytes, written in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "String")]
-struct Hex(Vec<u8>);
+pub(super) struct Hex(pub(super) Vec<u8>);
 
 impl TryFrom<String> for Hex {
     type Error = String;
@@ -30,14 +31,14 @@ impl TryFrom<String> for Hex {
 }
 
 /// The captured rows of one section; there are always some.
-fn captured<T: DeserializeOwned>(section: &str) -> Vec<T> {
+pub(super) fn captured<T: DeserializeOwned>(section: &str) -> Vec<T> {
     let mut all: Value = serde_json::from_str(CAPTURES).expect("captures are JSON");
     let rows: Vec<T> = serde_json::from_value(all[section].take()).expect("rows of this form");
     assert!(!rows.is_empty(), "no captures of {section}");
     rows
 }
 
-fn bytes_of(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub(super) fn bytes_of(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = Vec::new();
     write(&mut bytes);
     bytes
@@ -159,85 +160,79 @@ fn offset_metadata_is_kafkas_text() {
     }
 }
 
-#[derive(Deserialize)]
-struct TopicRow {
-    topic: String,
-    key: Hex,
-    value: Option<Hex>,
-    timestamp: Option<i64>,
-}
-
-fn captured_topic(name: &str) -> Vec<TopicRow> {
-    let rows: Vec<TopicRow> =
-        captured("topics").into_iter().filter(|row: &TopicRow| row.topic == name).collect();
-    assert!(!rows.is_empty(), "no captures of {name}");
-    rows
-}
-
 #[test]
-fn a_window_changelog_holds_window_store_keys_and_plain_values() {
-    let rows = captured_topic("app-windows-changelog");
-    let last = rows.last().expect("not empty");
-    let key = WindowStoreKey { key: b"a", start: 60_000, seqnum: 0 };
-    assert_eq!(WindowStoreKey::decode(&last.key.0), Ok(key));
-    assert_eq!(last.value, Some(Hex(1_i64.to_be_bytes().to_vec())));
-    assert_eq!(last.timestamp, Some(70_000));
-}
-
-#[test]
-fn a_session_changelog_holds_session_keys_and_deletes_merged_sessions() {
-    let rows = captured_topic("app-sessions-changelog");
-    let keys: Vec<_> = rows.iter().map(|row| SessionKey::decode(&row.key.0)).collect();
-    let merged = SessionKey { key: b"a", start: 1_000, end: 50_000 };
-    assert_eq!(keys[3], Ok(merged));
-    assert_eq!((&keys[4], &rows[4].value), (&Ok(merged), &None));
-    assert_eq!(keys[5], Ok(SessionKey { key: b"a", start: 1_000, end: 70_000 }));
-}
-
-#[test]
-fn a_key_value_changelog_holds_plain_values_with_the_time_on_the_record() {
-    let rows = captured_topic("app-counts-changelog");
-    let last = rows.last().expect("not empty");
-    assert_eq!((&last.key.0[..], last.timestamp), (&b"a"[..], Some(70_000)));
-    assert_eq!(last.value, Some(Hex(3_i64.to_be_bytes().to_vec())));
-}
-
-#[test]
-fn a_tables_repartition_topic_holds_changes() {
-    let rows = captured_topic("app-by-value-repartition");
-    let changes: Vec<_> = rows
-        .iter()
-        .map(|row| decode_change(&row.value.as_ref().expect("not null").0).expect("a change"))
-        .map(|change| (change.old, change.new))
-        .collect();
-    let (x, y) = (Some(&b"x"[..]), Some(&b"y"[..]));
-    assert_eq!(changes, [(None, x), (x, y), (y, None)]);
-}
-
-#[test]
-fn a_suppress_buffers_changelog_holds_buffer_values() {
-    let rows = captured_topic("app-closing-store-changelog");
-    let mut values = 0;
-    for bytes in rows.iter().filter_map(|row| row.value.as_ref()) {
-        let value = BufferValue::decode(&bytes.0).expect("a buffer value");
-        assert_eq!(bytes_of(|into| value.encode(into).expect("small")), bytes.0);
-        values += 1;
+fn values_hash_as_in_kafka_streams() {
+    #[derive(Deserialize)]
+    struct Row {
+        bytes: Hex,
+        hash: Hex,
     }
-    assert_eq!(values, 4);
-    let third = BufferValue::decode(&rows[2].value.as_ref().expect("not null").0);
-    let [zero, one, two] = [0_i64, 1, 2].map(i64::to_be_bytes);
-    let expected = BufferValue {
-        timestamp: 50_000,
-        offset: 2,
-        topic: "in",
-        partition: 0,
-        headers: Headers::new(),
-        prior: Some(&zero),
-        old: Some(&one),
-        new: Some(&two),
-        buffer_time: 60_000,
+    for Row { bytes, hash } in captured("murmur3") {
+        assert_eq!(murmur3_128(&bytes.0).to_vec(), hash.0, "{bytes:?}");
+    }
+}
+
+fn hash_of(hash: Option<Hex>) -> Option<[u8; 16]> {
+    hash.map(|hash| hash.0.try_into().expect("16 bytes"))
+}
+
+#[test]
+fn subscriptions_have_kafkas_bytes() {
+    #[derive(Deserialize)]
+    struct Row {
+        instruction: usize,
+        hash: Option<Hex>,
+        key: Hex,
+        partition: i32,
+        bytes: Hex,
+    }
+    use Instruction::*;
+    let instructions = [
+        DeleteKeyNoPropagate,
+        DeleteKeyAndPropagate,
+        PropagateNullIfNoForeignValue,
+        PropagateOnlyIfForeignValue,
+    ];
+    for Row { instruction, hash, key, partition, bytes } in captured("subscription") {
+        let subscription = Subscription {
+            instruction: instructions[instruction],
+            hash: hash_of(hash),
+            primary_key: &key.0,
+            primary_partition: Some(partition),
+        };
+        assert_eq!(bytes_of(|into| subscription.encode(into)), bytes.0);
+        assert_eq!(Subscription::decode(&bytes.0), Ok(subscription));
+    }
+}
+
+#[test]
+fn answers_to_subscriptions_have_kafkas_bytes() {
+    #[derive(Deserialize)]
+    struct Row {
+        hash: Option<Hex>,
+        foreign: Option<Hex>,
+        bytes: Hex,
+    }
+    for Row { hash, foreign, bytes } in captured("subscription_response") {
+        let foreign_value = foreign.as_ref().map(|hex| &hex.0[..]);
+        let response = SubscriptionResponse { hash: hash_of(hash), foreign_value };
+        assert_eq!(bytes_of(|into| response.encode(into)), bytes.0);
+        assert_eq!(SubscriptionResponse::decode(&bytes.0), Ok(response));
+    }
+}
+
+#[test]
+fn a_subscription_of_version_zero_ends_with_its_key() {
+    let subscription = Subscription {
+        instruction: Instruction::DeleteKeyAndPropagate,
+        hash: None,
+        primary_key: b"key",
+        primary_partition: None,
     };
-    assert_eq!(third, Ok(expected));
+    assert_eq!(Subscription::decode(b"\x80\x01key"), Ok(subscription));
+    assert_eq!(bytes_of(|into| subscription.encode(into)), b"\x80\x01key");
+    assert!(Subscription::decode(b"\x82\x01key\0\0\0\0").is_err(), "an unknown version");
+    assert!(Subscription::decode(b"\x81\x04key\0\0\0\0").is_err(), "an unknown instruction");
 }
 
 #[test]
@@ -304,6 +299,23 @@ proptest! {
     }
 
     #[test]
+    fn what_joins_keep_comes_back(
+        timestamp: i64, key: Vec<u8>, foreign_key: Vec<u8>, values: Vec<Vec<u8>>, left: bool,
+    ) {
+        let side = if left { JoinSide::Left } else { JoinSide::Right };
+        let side_key = JoinSideKey { timestamp, side, key: &key };
+        let bytes = bytes_of(|into| side_key.encode(into));
+        prop_assert_eq!(JoinSideKey::decode(&bytes), Ok(side_key));
+        let values: Vec<_> = values.iter().map(|value| &value[..]).collect();
+        let bytes = bytes_of(|into| encode_join_side_values(side, &values, into).expect("few"));
+        let expected: Vec<_> = values.iter().map(|value| (side, *value)).collect();
+        prop_assert_eq!(decode_join_side_values(&bytes), Ok(expected));
+        let combined = CombinedKey { foreign_key: &foreign_key, primary_key: &key };
+        let bytes = bytes_of(|into| combined.encode(into).expect("small"));
+        prop_assert_eq!(CombinedKey::decode(&bytes), Ok(combined));
+    }
+
+    #[test]
     fn every_change_comes_back(old in option::of(any::<Vec<u8>>()), new: Vec<u8>) {
         let (old, new) = (old.as_deref(), Some(&new[..]));
         let bytes = bytes_of(|into| encode_change(old, new, into).expect("a change"));
@@ -326,6 +338,11 @@ proptest! {
         drop(WindowStoreKey::decode(&bytes));
         drop(SessionKey::decode(&bytes));
         drop(BufferValue::decode(&bytes));
+        drop(Subscription::decode(&bytes));
+        drop(SubscriptionResponse::decode(&bytes));
+        drop(CombinedKey::decode(&bytes));
+        drop(JoinSideKey::decode(&bytes));
+        drop(decode_join_side_values(&bytes));
         drop(decode_value_and_timestamp(&bytes));
         drop(OffsetMetadata::decode(&text));
         let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &bytes);

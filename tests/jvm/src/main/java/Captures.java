@@ -1,4 +1,5 @@
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -31,6 +32,7 @@ import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.SessionWindows;
 import org.apache.kafka.streams.kstream.StreamJoined;
 import org.apache.kafka.streams.kstream.Suppressed;
+import org.apache.kafka.streams.kstream.TableJoined;
 import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.kstream.TimeWindowedSerializer;
 import org.apache.kafka.streams.kstream.Windowed;
@@ -41,9 +43,16 @@ import org.apache.kafka.streams.kstream.internals.ChangedSerializer;
 import org.apache.kafka.streams.kstream.internals.SessionWindow;
 import org.apache.kafka.streams.kstream.internals.TimeWindow;
 import org.apache.kafka.streams.kstream.internals.WindowedStreamPartitioner;
+import org.apache.kafka.streams.kstream.internals.foreignkeyjoin.SubscriptionResponseWrapper;
+import org.apache.kafka.streams.kstream.internals.foreignkeyjoin.SubscriptionResponseWrapperSerde;
+import org.apache.kafka.streams.kstream.internals.foreignkeyjoin.SubscriptionWrapper;
+import org.apache.kafka.streams.kstream.internals.foreignkeyjoin.SubscriptionWrapperSerde;
 import org.apache.kafka.streams.processor.internals.ProcessorMetadata;
 import org.apache.kafka.streams.processor.internals.TopicPartitionMetadata;
+import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.Stores;
 import org.apache.kafka.streams.state.ValueAndTimestamp;
+import org.apache.kafka.streams.state.internals.Murmur3;
 import org.apache.kafka.streams.state.internals.SessionKeySchema;
 import org.apache.kafka.streams.state.internals.ValueAndTimestampSerde;
 import org.apache.kafka.streams.state.internals.WindowKeySchema;
@@ -63,6 +72,9 @@ public final class Captures {
         sections.add(section("value_and_timestamp", Captures::valuesAndTimestamps));
         sections.add(section("change", Captures::changes));
         sections.add(section("offset_metadata", Captures::offsetMetadata));
+        sections.add(section("murmur3", Captures::hashes));
+        sections.add(section("subscription", Captures::subscriptions));
+        sections.add(section("subscription_response", Captures::responses));
         sections.add(section("topics", Captures::topics));
         Files.writeString(Path.of(args[0]), "{\n" + String.join(",\n", sections) + "\n}\n");
     }
@@ -141,6 +153,49 @@ public final class Captures {
         }
     }
 
+    private static void hashes(final Consumer<String> out) {
+        final List<byte[]> all = new ArrayList<>();
+        for (int length = 0; length <= 33; length++) {
+            final byte[] bytes = new byte[length];
+            for (int i = 0; i < length; i++) {
+                bytes[i] = (byte) (251 * i + 127);
+            }
+            all.add(bytes);
+        }
+        for (final byte[] bytes : all) {
+            out.accept(object("bytes", hex(bytes), "hash", hex(hash(bytes))));
+        }
+    }
+
+    private static byte[] hash(final byte[] bytes) {
+        final long[] hash = Murmur3.hash128(bytes);
+        return ByteBuffer.allocate(16).putLong(hash[0]).putLong(hash[1]).array();
+    }
+
+    private static void subscriptions(final Consumer<String> out) {
+        final SubscriptionWrapperSerde<String> serde = new SubscriptionWrapperSerde<>(() -> "t", Serdes.String());
+        for (final SubscriptionWrapper.Instruction instruction : SubscriptionWrapper.Instruction.values()) {
+            for (final String value : new String[] {null, "left"}) {
+                final long[] hash = value == null ? null : Murmur3.hash128(utf8(value));
+                final var wrapper = new SubscriptionWrapper<>(hash, instruction, "key", 3);
+                out.accept(object("instruction", instruction.value(), "hash", value == null ? "null" : hex(hash(utf8(value))),
+                    "key", hex(utf8("key")), "partition", 3, "bytes", hex(serde.serializer().serialize("t", new RecordHeaders(), wrapper))));
+            }
+        }
+    }
+
+    private static void responses(final Consumer<String> out) {
+        final SubscriptionResponseWrapperSerde<String> serde = new SubscriptionResponseWrapperSerde<>(Serdes.String());
+        for (final String value : new String[] {null, "left"}) {
+            for (final String foreign : new String[] {null, "right"}) {
+                final long[] hash = value == null ? null : Murmur3.hash128(utf8(value));
+                final var wrapper = new SubscriptionResponseWrapper<>(hash, foreign, 3);
+                out.accept(object("hash", value == null ? "null" : hex(hash(utf8(value))), "foreign", hex(utf8(foreign)),
+                    "bytes", hex(serde.serializer().serialize("t", new RecordHeaders(), wrapper))));
+            }
+        }
+    }
+
     /** What a small topology writes to its internal topics. */
     private static void topics(final Consumer<String> out) {
         final Duration minute = Duration.ofMinutes(1);
@@ -164,6 +219,18 @@ public final class Captures {
             JoinWindows.ofTimeDifferenceWithNoGrace(Duration.ofSeconds(1)),
             StreamJoined.with(Serdes.String(), Serdes.String(), Serdes.String())
                 .withName("join").withStoreName("join")).to("joined", Produced.with(Serdes.String(), Serdes.String()));
+        grouped.windowedBy(SessionWindows.ofInactivityGapWithNoGrace(Duration.ofSeconds(10)))
+            .count(Materialized.as("short-sessions"))
+            .suppress(Suppressed.untilWindowCloses(Suppressed.BufferConfig.unbounded()).withName("closing-sessions"))
+            .toStream()
+            .to("closed-sessions", Produced.with(WindowedSerdes.sessionWindowedSerdeFrom(String.class), Serdes.Long()));
+        final var left = builder.table("left", Consumed.with(Serdes.String(), Serdes.String()), Materialized.as("lefts"));
+        final var right = builder.table("right", Consumed.with(Serdes.String(), Serdes.String()), Materialized.as("rights"));
+        left.leftJoin(right, value -> value.substring(0, 1), (mine, other1) -> mine + other1, TableJoined.as("foreign"),
+            Materialized.<String, String, KeyValueStore<Bytes, byte[]>>as("by-foreign-key")
+                .withKeySerde(Serdes.String()).withValueSerde(Serdes.String()));
+        builder.table("versioned", Consumed.with(Serdes.String(), Serdes.String()),
+            Materialized.as(Stores.persistentVersionedKeyValueStore("versions", Duration.ofHours(1))));
 
         final Properties config = new Properties();
         config.put(StreamsConfig.APPLICATION_ID_CONFIG, "app");
@@ -183,6 +250,20 @@ public final class Captures {
             rows.pipeInput("r", "x", 71_000L);
             rows.pipeInput("r", "y", 72_000L);
             rows.pipeInput("r", (String) null, 73_000L);
+            in.pipeInput(new TestRecord<>("d", "6", new RecordHeaders().add("trace", utf8("t")).add("none", null),
+                java.time.Instant.ofEpochMilli(74_000L)));
+            final var lefts = driver.createInputTopic("left", new StringSerializer(), new StringSerializer());
+            final var rights = driver.createInputTopic("right", new StringSerializer(), new StringSerializer());
+            lefts.pipeInput("1", "a1", 80_000L);
+            rights.pipeInput("a", "A", 81_000L);
+            lefts.pipeInput("1", "b1", 82_000L);
+            rights.pipeInput("a", (String) null, 83_000L);
+            rights.pipeInput("b", "B", 84_000L);
+            lefts.pipeInput("1", (String) null, 85_000L);
+            final var versioned = driver.createInputTopic("versioned", new StringSerializer(), new StringSerializer());
+            versioned.pipeInput("v", "new", 90_000L);
+            versioned.pipeInput("v", "old", 80_000L);
+            versioned.pipeInput("v", (String) null, 95_000L);
             for (final String topic : new java.util.TreeSet<>(driver.producedTopicNames())) {
                 final TestOutputTopic<byte[], byte[]> output =
                     driver.createOutputTopic(topic, new ByteArrayDeserializer(), new ByteArrayDeserializer());
