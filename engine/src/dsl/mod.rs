@@ -23,16 +23,27 @@
 //! # Ok::<(), headwater::topology::TopologyError>(())
 //! ```
 
+mod branched;
 mod builder;
 mod grouped;
+mod grouped_table;
 mod options;
 mod stream;
+mod stream_join;
 mod table;
+mod table_join;
+mod to_table;
 mod windowed;
 
+pub use branched::BranchedKStream;
 pub use builder::StreamsBuilder;
 pub use grouped::KGroupedStream;
-pub use options::{Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, TableJoined};
+pub use grouped_table::KGroupedTable;
+pub use options::{
+    Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, TableJoined, Tabled,
+};
 pub use stream::KStream;
+pub use stream_join::{JoinWindows, StreamJoined};
 pub use table::KTable;
+pub use table_join::JoinKind;
 pub use windowed::{TimeWindowedKStream, TimeWindows};

@@ -129,6 +129,39 @@ impl<K: 'static, V: 'static> Repartitioned<K, V> {
     }
 }
 
+/// How a stream becomes a table: a name for the store and the repartition topic it may need, and
+/// serdes.
+#[derive(Debug)]
+pub struct Tabled<K, V> {
+    pub(super) name: String,
+    pub(super) key: SharedSerde<K>,
+    pub(super) value: SharedSerde<V>,
+    pub(super) cached: bool,
+    pub(super) on_dropped: OnDropped,
+}
+
+impl<K: 'static, V: 'static> Tabled<K, V> {
+    /// A table under this name, rows by these serdes.
+    pub fn with(name: &str, key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
+        Self { name: name.to_owned(), key, value, cached: false, on_dropped: OnDropped::Count }
+    }
+
+    /// Should the table have to keep rows without a store of its own, it emits on commit: see
+    /// [`Materialized::cached`].
+    #[must_use]
+    pub fn cached(mut self) -> Self {
+        self.cached = true;
+        self
+    }
+
+    /// What happens to records that are dropped for a null key.
+    #[must_use]
+    pub fn on_dropped(mut self, on_dropped: OnDropped) -> Self {
+        self.on_dropped = on_dropped;
+        self
+    }
+}
+
 /// How a stream is joined with a table.
 #[derive(Debug)]
 pub struct Joined<K, V> {

@@ -372,7 +372,7 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
         self.sink("sink", TopicName::External(topic.into()), key, value, false);
     }
 
-    fn sink(
+    pub(super) fn sink(
         self,
         operator: &'static str,
         topic: TopicName,
@@ -433,7 +433,7 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
     }
 
     /// The other node is of the same builder; else that is a mistake.
-    fn has_builder(self, operator: &'static str, other: &StreamsBuilder) -> bool {
+    pub(super) fn has_builder(self, operator: &'static str, other: &StreamsBuilder) -> bool {
         let same = std::ptr::eq(self.builder, other);
         if !same {
             self.builder.graph().mistakes.push(Mistake::ForeignBuilder { operator });

@@ -5,10 +5,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::builder::StreamsBuilder;
-use super::options::{Materialized, TableJoined};
+use super::options::Materialized;
 use super::stream::KStream;
 use crate::operators::table_filter::{FilterGetter, TableFilter};
-use crate::operators::table_join::{JoinGetter, JoinResult, JoinSide};
 use crate::operators::table_map_values::{MapGetter, TableMapValues};
 use crate::operators::table_node;
 use crate::operators::table_store::StoreGetter;
@@ -177,80 +176,6 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
         self.derive("table-map-values", false, supplier, getter)
     }
 
-    /// Joins rows with equal keys; a change of either side changes the result. Both tables must be
-    /// co-partitioned. Neither need be materialised: rows are looked up through filters and
-    /// mappings, down to a store.
-    ///
-    /// ```
-    /// # use headwater::{dsl::*, serde::serdes::*};
-    /// # let b = StreamsBuilder::new();
-    /// # let prices = b.table("prices", Consumed::with(string(), i64()));
-    /// # let stock = b.table("stock", Consumed::with(string(), i64()));
-    /// let worth = prices.join(stock, |price, n| price * n, TableJoined::named("worth"));
-    /// ```
-    pub fn join<R: 'static, W: 'static>(
-        self,
-        other: KTable<'b, K, R>,
-        joiner: impl Fn(&V, &R) -> W + Send + Sync + 'static,
-        joined: TableJoined,
-    ) -> KTable<'b, K, W> {
-        let b = self.builder;
-        if !std::ptr::eq(b, other.builder) {
-            b.graph().mistakes.push(Mistake::ForeignBuilder { operator: "join" });
-            // The build fails; until then the handle needs a node of its types.
-            return self.filter_map_values(|_, _| None);
-        }
-        b.graph().check_name("join", &joined.name);
-        let joiner = Arc::new(joiner);
-        let left = getter::<K, V>(&mut b.graph(), self.node);
-        let right = getter::<K, R>(&mut b.graph(), other.node);
-        let result = b.graph().nodes.len() + 2;
-        let stores = {
-            let graph = b.graph();
-            [graph.lookup_stores(self.node), graph.lookup_stores(other.node)].concat()
-        };
-
-        let (other_row, join) = (Arc::clone(&right), Arc::clone(&joiner));
-        let this: Supplier = Box::new(move |instance| {
-            let joiner = Arc::clone(&join);
-            table_node::<K, V>(JoinSide {
-                other: other_row(instance.graph),
-                joiner: Arc::new(move |l: &V, r: &R| joiner(l, r)),
-                sends_old: instance.graph.table(result).sends_old,
-            })
-        });
-        let (other_row, join) = (Arc::clone(&left), Arc::clone(&joiner));
-        let that: Supplier = Box::new(move |instance| {
-            let joiner = Arc::clone(&join);
-            table_node::<K, R>(JoinSide {
-                other: other_row(instance.graph),
-                joiner: Arc::new(move |r: &R, l: &V| joiner(l, r)),
-                sends_old: instance.graph.table(result).sends_old,
-            })
-        });
-        let edge = |from: EdgeType| (Some(from), Some(EdgeType::table::<K, W>()));
-        let side = |operator, parent: usize, from: EdgeType, supplier| {
-            let (input, output) = edge(from);
-            let mut new = NewNode::new(operator, vec![parent], input, output, supplier);
-            new.stores = stores.clone();
-            b.graph().add(new)
-        };
-        let this = side("table-join-this", self.node, EdgeType::table::<K, V>(), this);
-        let that = side("table-join-other", other.node, EdgeType::table::<K, R>(), that);
-
-        let supplier: Supplier =
-            Box::new(|instance| table_node::<K, W>(JoinResult(instance.table_store())));
-        let derived = move |graph: &Graph| {
-            let (left, right, joiner) = (left(graph), right(graph), Arc::clone(&joiner));
-            Box::new(JoinGetter { left, right, joiner }) as Box<dyn ValueGetter<K, W>>
-        };
-        let (input, output) = edge(EdgeType::table::<K, W>());
-        let mut new = NewNode::new("table-join", vec![this, that], input, output, supplier);
-        new.name = Some(joined.name);
-        new.table = Some(self.table_info(TableKind::Join(self.node, other.node), false, derived));
-        b.table_handle(new)
-    }
-
     /// Every change as a record: the new row, or `None` for a deletion, at the change's time.
     ///
     /// ```
@@ -289,7 +214,7 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
 
     /// What the graph keeps of the table node that is added next but for its own store: a getter
     /// that reads that store if there is one, and else derives the row.
-    fn table_info<W: 'static>(
+    pub(super) fn table_info<W: 'static>(
         self,
         kind: TableKind,
         sends_old: bool,

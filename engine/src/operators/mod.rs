@@ -13,13 +13,17 @@ pub(crate) mod process;
 pub(crate) mod select_key;
 pub(crate) mod sink;
 pub(crate) mod source;
+pub(crate) mod split;
+pub(crate) mod stream_join;
 pub(crate) mod stream_table_join;
+pub(crate) mod table_aggregate;
 pub(crate) mod table_filter;
 pub(crate) mod table_join;
 pub(crate) mod table_map_values;
 pub(crate) mod table_source;
 pub(crate) mod table_store;
 pub(crate) mod to_stream;
+pub(crate) mod to_table;
 pub(crate) mod windowed_aggregate;
 
 use crate::processor::node::{Node, StreamCell, StreamReceiver, TableCell, TableReceiver};

@@ -1,9 +1,13 @@
-//! `KTable::join`: rows of two tables with equal keys. A change of either side looks the other row
-//! up and sends on the joined change; both sides meet in one node, which keeps the result if asked.
+//! `KTable::join`, `left_join` and `outer_join`: rows of two tables with equal keys. A change of
+//! either side looks the other row up and sends on the joined change; both sides meet in one node,
+//! which keeps the result if asked.
 //!
-//! Source: `KTableKTableInnerJoin`, `KTableKTableJoinMerger`. Without the other row nothing is
-//! forwarded; with it a deletion becomes a tombstone, also when there was no result before. The time
-//! is the greater of the change's and the other row's.
+//! Source: `KTableKTableInnerJoin`, `KTableKTableLeftJoin`, `KTableKTableRightJoin`,
+//! `KTableKTableOuterJoin`, `KTableKTableJoinMerger`. A side that needs the other row (both of an
+//! inner join, the right one of a left join) forwards nothing without it, and with it every change,
+//! also a deletion where there was no result before. The other sides forward nothing only if old
+//! row, new row and other row are all absent. The time is the greater of the change's and the other
+//! row's, if there is one.
 
 use std::sync::Arc;
 
@@ -14,31 +18,40 @@ use crate::processor::node::{Lifecycle, NodeContext, NodeInit, TableReceiver};
 use crate::processor::state::TaskState;
 use crate::record::Change;
 
+/// Joins this side's row with the other's; `None` where rows that are there give no result.
+pub(crate) type RowJoiner<V, O, W> = Arc<dyn Fn(Option<&V>, Option<&O>) -> Option<W> + Send + Sync>;
+
 /// The change of one side, joined with the row of the other.
-pub(crate) struct JoinSide<K, O, F> {
+pub(crate) struct TableJoinSide<K, V, O, W> {
     pub(crate) other: Box<dyn ValueGetter<K, O>>,
-    /// Joins this side's row with the other's.
-    pub(crate) joiner: Arc<F>,
+    pub(crate) joiner: RowJoiner<V, O, W>,
+    /// Without the other row there is no result.
+    pub(crate) needs_other: bool,
     pub(crate) sends_old: bool,
 }
 
-impl<K, O, F: Send + Sync> Lifecycle for JoinSide<K, O, F> {}
+impl<K, V, O, W> Lifecycle for TableJoinSide<K, V, O, W> {}
 
-impl<K, V, O, W, F> TableReceiver<K, V> for JoinSide<K, O, F>
+impl<K, V, O, W> TableReceiver<K, V> for TableJoinSide<K, V, O, W>
 where
     K: 'static,
     V: 'static,
     O: 'static,
     W: 'static,
-    F: Fn(&V, &O) -> W + Send + Sync,
 {
     fn receive(
         &mut self,
         change: Change<'_, K, V>,
         ctx: &mut NodeContext<'_>,
     ) -> Result<(), NodeError> {
-        let Some((other, time)) = self.other.get(change.key, ctx.task)? else { return Ok(()) };
-        let join = |row: &Option<V>| row.as_ref().map(|v| (self.joiner)(v, &other));
+        let other = self.other.get(change.key, ctx.task)?;
+        let absent = change.new.is_none() && change.old.is_none();
+        if other.is_none() && (self.needs_other || absent) {
+            return Ok(());
+        }
+        let time = other.as_ref().map_or(change.timestamp, |(_, time)| *time);
+        let join =
+            |row: &Option<V>| (self.joiner)(row.as_ref(), other.as_ref().map(|(row, _)| row));
         let new = join(change.new);
         let old = if self.sends_old { join(change.old) } else { None };
         let timestamp = change.timestamp.max(time);
@@ -70,19 +83,17 @@ impl<K: 'static, V: 'static> TableReceiver<K, V> for JoinResult<K, V> {
 }
 
 /// Looks both rows up and joins them.
-pub(crate) struct JoinGetter<K, L, R, F> {
+pub(crate) struct JoinGetter<K, L, R, W> {
     pub(crate) left: Box<dyn ValueGetter<K, L>>,
     pub(crate) right: Box<dyn ValueGetter<K, R>>,
-    pub(crate) joiner: Arc<F>,
+    pub(crate) joiner: RowJoiner<L, R, W>,
 }
 
-impl<K, L, R, W, F> ValueGetter<K, W> for JoinGetter<K, L, R, F>
-where
-    F: Fn(&L, &R) -> W + Send + Sync,
-{
+impl<K, L, R, W> ValueGetter<K, W> for JoinGetter<K, L, R, W> {
     fn get(&mut self, key: &K, task: &mut TaskState) -> Result<Option<(W, i64)>, NodeError> {
-        let Some((left, at)) = self.left.get(key, task)? else { return Ok(None) };
-        let found = self.right.get(key, task)?;
-        Ok(found.map(|(right, time)| ((self.joiner)(&left, &right), at.max(time))))
+        let (left, right) = (self.left.get(key, task)?, self.right.get(key, task)?);
+        let times = [left.as_ref().map(|(_, time)| *time), right.as_ref().map(|(_, time)| *time)];
+        let joined = (self.joiner)(left.as_ref().map(|(l, _)| l), right.as_ref().map(|(r, _)| r));
+        Ok(joined.zip(times.into_iter().flatten().max()))
     }
 }

@@ -93,6 +93,18 @@ impl TaskState {
         self.clocks[clock.0].1
     }
 
+    /// Reads a clock; [`NO_TIMESTAMP`] before the first record.
+    pub(crate) fn time_of(&self, clock: ClockId) -> i64 {
+        self.clocks[clock.0].1
+    }
+
+    /// Sets what an operator keeps beside its clocks: a time that may also go back, or a number that
+    /// counts up. It travels with them.
+    pub(crate) fn set_clock(&mut self, clock: ClockId, value: i64) {
+        let before = std::mem::replace(&mut self.clocks[clock.0].1, value);
+        self.clock_undo.push((clock.0, before));
+    }
+
     /// Every operator clock that has seen a record, by name.
     pub(crate) fn clocks(&self) -> BTreeMap<String, i64> {
         self.clocks

@@ -170,6 +170,7 @@ fn shown_store(call: &Call<'_>, application: &str, store: &StoreInfo) -> Json {
         StoreKind::TimestampedKeyValue => "timestamped-key-value",
         StoreKind::Window(_) => "window",
         StoreKind::TimestampedWindow(_) => "timestamped-window",
+        StoreKind::JoinWindow(_) => "join-window",
     };
     let mut shown = json!({ "name": &*spec.name, "kind": kind, "cached": spec.cached });
     if let Some(windows) = spec.kind.window() {

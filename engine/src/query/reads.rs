@@ -261,7 +261,10 @@ impl StoreQuery<'_> {
         let mut next_cursor = None;
         while windows.advance()? {
             let last = filling.last().and_then(|row| row.window).map(|window| window.start);
-            if let (true, Some(last)) = (filling.is_full(), last) {
+            // A join's store has several rows of one start; a page ends behind them all.
+            if let (true, Some(last)) = (filling.is_full(), last)
+                && last != windows.start_ms()
+            {
                 next_cursor = Some(cursor::encode(question, &last.to_be_bytes()));
                 break;
             }

@@ -7,10 +7,12 @@
 //! | [`KeyValueStore`] | key -> value | key, value |
 //! | [`TimestampedKeyValueStore`] | key -> timestamp, value | key, value at that timestamp |
 //! | [`WindowStore`] | segment, key, start -> value | key, start, value |
+//! | [`JoinWindowStore`] | segment, key, time, sequence -> value | key, time, sequence, value |
 //! | [`TimestampedWindowStore`] | segment, key, start -> timestamp, value | key, start, value at that timestamp |
 
 mod changelog;
 pub mod error;
+mod join_window;
 mod key_value;
 mod keys;
 mod spec;
@@ -26,6 +28,8 @@ use headwater_state::overlay::FrozenOverlay;
 use headwater_state::store::StorePartition;
 
 pub use changelog::{ChangelogFormat, RestoreTarget};
+pub use join_window::JoinWindowStore;
+pub(crate) use join_window::{WaitingKey, WaitingSerde, WaitingStore, WaitingValues};
 pub use key_value::{KeyValueStore, TimestampedKeyValueStore};
 pub use spec::{StoreKind, StoreSpec, StoreView, Stored, WindowSpec};
 pub use window::{TimestampedWindowStore, WindowStore};

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use super::StateStore;
 use super::changelog::{ChangelogFormat, RestoreTarget};
 use super::error::NodeError;
+use super::join_window::JoinWindowStore;
 use super::key_value::{KeyValueStore, TimestampedKeyValueStore};
 use super::window::{TimestampedWindowStore, WindowStore};
 use crate::serde::{Serde, SharedSerde};
@@ -25,6 +26,8 @@ pub enum StoreKind {
     Window(WindowSpec),
     /// Rows by key and window start, each with a timestamp.
     TimestampedWindow(WindowSpec),
+    /// The records of one side of a stream-stream join, by key and time, duplicates included.
+    JoinWindow(WindowSpec),
 }
 
 /// The windows of a window store.
@@ -40,7 +43,9 @@ impl StoreKind {
     /// The store's window, if it is a window store.
     pub fn window(&self) -> Option<WindowSpec> {
         match self {
-            StoreKind::Window(spec) | StoreKind::TimestampedWindow(spec) => Some(*spec),
+            StoreKind::Window(spec)
+            | StoreKind::TimestampedWindow(spec)
+            | StoreKind::JoinWindow(spec) => Some(*spec),
             _ => None,
         }
     }
@@ -55,7 +60,7 @@ impl StoreKind {
         match self {
             StoreKind::KeyValue => ChangelogFormat::KeyValue,
             StoreKind::TimestampedKeyValue => ChangelogFormat::TimestampedKeyValue,
-            StoreKind::Window(_) => ChangelogFormat::Window,
+            StoreKind::Window(_) | StoreKind::JoinWindow(_) => ChangelogFormat::Window,
             StoreKind::TimestampedWindow(_) => ChangelogFormat::TimestampedWindow,
         }
     }
@@ -108,6 +113,9 @@ impl StoreSpec {
                 }
                 StoreKind::TimestampedWindow(w) => {
                     Box::new(TimestampedWindowStore::new(name, state, w.retention_ms, key, value)?)
+                }
+                StoreKind::JoinWindow(w) => {
+                    Box::new(JoinWindowStore::new(name, state, w.retention_ms, key, value)?)
                 }
             })
         };

@@ -255,7 +255,7 @@ impl<'a> WindowCursor<'a> {
     }
 }
 
-/// A window store of one partition, one value per key and start.
+/// A window store of one partition, one value per key and start, unless its caller keeps duplicates.
 #[derive(Debug)]
 pub struct WindowStore {
     state: StorePartition,
@@ -327,6 +327,21 @@ impl WindowStore {
     /// # Errors
     /// `Invalid` when the key is too long for a store.
     pub fn put(&mut self, key: &[u8], start_ms: i64, value: Option<&[u8]>) -> Result<PutOutcome> {
+        self.put_duplicate(key, start_ms, 0, value)
+    }
+
+    /// As [`WindowStore::put`], for stores that keep duplicates: `sequence` tells a value from others
+    /// of the same key and start, and orders them. Reads of a range give them all.
+    ///
+    /// # Errors
+    /// `Invalid` when the key is too long for a store.
+    pub fn put_duplicate(
+        &mut self,
+        key: &[u8],
+        start_ms: i64,
+        sequence: u32,
+        value: Option<&[u8]>,
+    ) -> Result<PutOutcome> {
         crate::layout::check_key(key)?;
         if start_ms < 0 {
             return Ok(PutOutcome::Expired);
@@ -337,7 +352,7 @@ impl WindowStore {
             return Ok(PutOutcome::Expired);
         }
         let overlay = &mut self.state.overlay;
-        self.retention.segments.with_key(key, start_ms, 0, |store_key| match value {
+        self.retention.segments.with_key(key, start_ms, sequence, |store_key| match value {
             Some(value) => overlay.put(store_key, value),
             None => overlay.delete(store_key),
         });
@@ -354,8 +369,8 @@ impl WindowStore {
         changelog_key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<PutOutcome> {
-        let (key, start_ms, _) = decode_changelog_key(changelog_key)?;
-        self.put(key, start_ms, value)
+        let (key, start_ms, sequence) = decode_changelog_key(changelog_key)?;
+        self.put_duplicate(key, start_ms, sequence, value)
     }
 
     /// As [`StorePartition::commit`], and takes expired segments off the disk with it.

@@ -4,6 +4,7 @@
 
 mod compare;
 mod functions;
+mod joins;
 mod nodes;
 mod processors;
 mod values;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use headwater::dsl::{
-    Consumed, Grouped, Joined, KGroupedStream, KStream, KTable, Materialized, Produced,
-    Repartitioned, StreamsBuilder, TableJoined, TimeWindows,
+    Consumed, Grouped, KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Produced,
+    Repartitioned, StreamsBuilder, TimeWindows,
 };
 use headwater::record::Windowed;
 use headwater::store::{StoreId, Stored, WindowSpec};
@@ -20,25 +20,26 @@ use super::values::{Key, ScenarioKey, Val, parse, val};
 /// What `peek` and `foreach` saw: name, key, value.
 pub(super) type Observations = Arc<Mutex<Vec<(String, Json, Json)>>>;
 
-type Stream<'b, K> = KStream<'b, K, Val>;
-type Table<'b, K> = KTable<'b, K, Val>;
+pub(super) type Stream<'b, K> = KStream<'b, K, Val>;
+pub(super) type Table<'b, K> = KTable<'b, K, Val>;
 
 /// What a node's id stands for.
-enum Node<'b> {
+pub(super) enum Node<'b> {
     Stream(Stream<'b, Key>),
     WindowedStream(Stream<'b, Windowed<Key>>),
     Table(Table<'b, Key>),
     WindowedTable(Table<'b, Windowed<Key>>),
     Grouped(KGroupedStream<'b, Key, Val>),
     WindowedGrouped(KGroupedStream<'b, Windowed<Key>, Val>),
+    GroupedTable(KGroupedTable<'b, Key, Val>),
     /// A grouping by this id, in windows.
     Windows(String, TimeWindows),
 }
 
 pub(super) struct Nodes<'b> {
-    builder: &'b StreamsBuilder,
-    cached: bool,
-    nodes: BTreeMap<String, Node<'b>>,
+    pub(super) builder: &'b StreamsBuilder,
+    pub(super) cached: bool,
+    pub(super) nodes: BTreeMap<String, Node<'b>>,
     declared: BTreeMap<String, Declared>,
     observations: Observations,
     stores: Vec<String>,
@@ -46,15 +47,15 @@ pub(super) struct Nodes<'b> {
     unnamed: usize,
 }
 
-fn unsupported<T>(node: &Json) -> Result<T, NoAnswer> {
+pub(super) fn unsupported<T>(node: &Json) -> Result<T, NoAnswer> {
     Err(NoAnswer::Unsupported(format!("node {node}")))
 }
 
-fn text<'j>(node: &'j Json, field: &str) -> Result<&'j str, NoAnswer> {
+pub(super) fn text<'j>(node: &'j Json, field: &str) -> Result<&'j str, NoAnswer> {
     node[field].as_str().ok_or_else(|| NoAnswer::failed(format!("{node} has no {field}")))
 }
 
-fn ms(node: &Json, field: &str) -> Result<Duration, NoAnswer> {
+pub(super) fn ms(node: &Json, field: &str) -> Result<Duration, NoAnswer> {
     let found = node[field].as_u64().map(Duration::from_millis);
     found.ok_or_else(|| NoAnswer::failed(format!("{node} has no {field}")))
 }
@@ -95,7 +96,12 @@ impl<'b> Nodes<'b> {
                 _ => return unsupported(node),
             }),
             "stream_table_join" => Some(self.stream_table_join(node)?),
+            "stream_stream_join" => Some(self.stream_stream_join(node)?),
             "table_table_join" => Some(self.table_table_join(node)?),
+            "split" => {
+                self.split(node)?;
+                None
+            }
             "count" | "reduce" | "aggregate" => Some(self.aggregation(node)?),
             _ if node["from"].is_null() => return unsupported(node),
             _ => self.derived(node)?,
@@ -106,7 +112,7 @@ impl<'b> Nodes<'b> {
         Ok(())
     }
 
-    fn get(&self, node: &Json, field: &str) -> Result<&Node<'b>, NoAnswer> {
+    pub(super) fn get(&self, node: &Json, field: &str) -> Result<&Node<'b>, NoAnswer> {
         let id = text(node, field)?;
         self.nodes.get(id).ok_or_else(|| NoAnswer::Unsupported(format!("node {id}")))
     }
@@ -135,14 +141,14 @@ impl<'b> Nodes<'b> {
     }
 
     /// Gives a table the store that its node names, if it names one.
-    fn keep<K: 'static>(&mut self, node: &Json, table: Table<'b, K>) -> Table<'b, K> {
+    pub(super) fn keep<K: 'static>(&mut self, node: &Json, table: Table<'b, K>) -> Table<'b, K> {
         match node["store"].as_str() {
             None => table,
             Some(_) => table.materialized(self.materialized(node)),
         }
     }
 
-    fn materialized(&mut self, node: &Json) -> Materialized<Val> {
+    pub(super) fn materialized(&mut self, node: &Json) -> Materialized<Val> {
         let name = match node["store"].as_str() {
             Some(name) => {
                 self.stores.push(name.to_owned());
@@ -158,7 +164,7 @@ impl<'b> Nodes<'b> {
         if self.cached && node["caching"].as_bool() != Some(false) { kept.cached() } else { kept }
     }
 
-    fn unnamed(&mut self, what: &str) -> String {
+    pub(super) fn unnamed(&mut self, what: &str) -> String {
         self.unnamed += 1;
         format!("unnamed-{what}-{}", self.unnamed)
     }
@@ -238,6 +244,10 @@ impl<'b> Nodes<'b> {
                 return Ok(None);
             }
             "process" => Node::Stream(self.process(node, from)?),
+            "to_table" => match node_is_windowed(wrap(from)) {
+                Err(stream) => Node::Table(self.table_of(node, stream)),
+                Ok(_) => return unsupported(node),
+            },
             "repartition" => {
                 let name = self.unnamed("repartition");
                 wrap(from.repartition(Repartitioned::with(&name, K::serde(), val())))
@@ -326,6 +336,14 @@ impl<'b> Nodes<'b> {
                     from.filter_map_values(move |k, v| Some(map(k, v)).filter(|v| !v.is_null()));
                 table(self.keep(node, made))
             }
+            "group_by" => {
+                let name = self.unnamed("grouping");
+                let key = functions::key::<K>(&node["key"])?;
+                let value = functions::value::<K>(&node["value"])?;
+                let selector = move |k: &K, v: &Val| (key(k, v), value(k, v));
+                let grouped = Grouped::with(&name, Key::serde(), val());
+                Node::GroupedTable(from.group_by(selector, grouped))
+            }
             "to_stream" => {
                 let records = from.to_stream();
                 stream(records.map_values(|_, v| v.clone().unwrap_or(Val::Null)))
@@ -358,6 +376,9 @@ impl<'b> Nodes<'b> {
         let materialized = self.materialized(node);
         match self.get(node, "from")? {
             Node::Grouped(grouped) => Ok(Node::Table(aggregate(node, grouped, materialized)?)),
+            Node::GroupedTable(grouped) => {
+                Ok(Node::Table(aggregate_rows(node, grouped, materialized)?))
+            }
             Node::WindowedGrouped(grouped) => {
                 Ok(Node::WindowedTable(aggregate(node, grouped, materialized)?))
             }
@@ -378,51 +399,6 @@ impl<'b> Nodes<'b> {
                         windowed.aggregate(move || init.clone(), fold, materialized)
                     }
                 }))
-            }
-            _ => unsupported(node),
-        }
-    }
-
-    fn stream_table_join(&mut self, node: &Json) -> Result<Node<'b>, NoAnswer> {
-        if !node["grace_ms"].is_null() {
-            return unsupported(node);
-        }
-        let name = self.unnamed("join");
-        let joiner = functions::joiner(&node["joiner"])?;
-        let (Node::Stream(left), Node::Table(right)) =
-            (self.get(node, "left")?, self.get(node, "right")?)
-        else {
-            return unsupported(node);
-        };
-        let joined = Joined::with(&name, Key::serde(), val());
-        let key_text = |key: &Key| key.text().unwrap_or_else(|| "null".into());
-        Ok(Node::Stream(match text(node, "kind")? {
-            "inner" => left.join(*right, move |k, l, r| joiner(&key_text(k), l, r), joined),
-            "left" => left.left_join(
-                *right,
-                move |k, l, r| joiner(&key_text(k), l, r.unwrap_or(&Val::Null)),
-                joined,
-            ),
-            _ => return unsupported(node),
-        }))
-    }
-
-    fn table_table_join(&mut self, node: &Json) -> Result<Node<'b>, NoAnswer> {
-        if node["kind"] != "inner" {
-            return unsupported(node);
-        }
-        let name = self.unnamed("join");
-        let joiner = functions::joiner(&node["joiner"])?;
-        let join = move |l: &Val, r: &Val| joiner("", l, r);
-        let joined = TableJoined::named(&name);
-        match (self.get(node, "left")?, self.get(node, "right")?) {
-            (Node::Table(left), Node::Table(right)) => {
-                let made = left.join(*right, join, joined);
-                Ok(Node::Table(self.keep(node, made)))
-            }
-            (Node::WindowedTable(left), Node::WindowedTable(right)) => {
-                let made = left.join(*right, join, joined);
-                Ok(Node::WindowedTable(self.keep(node, made)))
             }
             _ => unsupported(node),
         }
@@ -454,6 +430,29 @@ fn aggregate<'b, K: ScenarioKey>(
             let init = parse(&node["init"]);
             let fold = functions::aggregator(&node["aggregator"])?;
             grouped.aggregate(move || init.clone(), fold, materialized)
+        }
+    })
+}
+
+fn aggregate_rows<'b>(
+    node: &Json,
+    grouped: &KGroupedTable<'b, Key, Val>,
+    materialized: Materialized<Val>,
+) -> Result<Table<'b, Key>, NoAnswer> {
+    Ok(match text(node, "op")? {
+        "count" => {
+            let less = |_: &Key, _: &Val, so_far: Val| Val::Int(so_far.number() - 1);
+            grouped.aggregate(|| Val::Int(0), count, less, materialized)
+        }
+        "reduce" => {
+            let adder = functions::reducer(&node["adder"])?;
+            grouped.reduce(adder, functions::reducer(&node["subtractor"])?, materialized)
+        }
+        _ => {
+            let init = parse(&node["init"]);
+            let adder = functions::aggregator(&node["adder"])?;
+            let subtractor = functions::aggregator(&node["subtractor"])?;
+            grouped.aggregate(move || init.clone(), adder, subtractor, materialized)
         }
     })
 }
