@@ -295,6 +295,14 @@ impl Overlay {
         self.savepoint.arena.clear();
     }
 
+    /// The entries touched since the savepoint, in no order that means anything; `None` is a deletion.
+    /// All of the active layer without one.
+    pub fn touched(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let since = if self.savepoint.set { self.savepoint.touched } else { 0 };
+        let touched = self.active.slots.iter().filter(move |slot| slot.touched > since);
+        touched.map(|slot| (&slot.key[..], slot.value()))
+    }
+
     /// Takes back every change since the savepoint, which stays set. Without one, nothing happens:
     /// a freeze or discard ends it.
     pub fn undo(&mut self) {

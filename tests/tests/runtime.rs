@@ -2,11 +2,13 @@
 //! clock unless a test says otherwise.
 
 mod runtime {
+    mod beside;
     mod embedded;
     mod faults;
     mod faulty;
     mod host;
     mod rebalance;
+    mod refused;
     mod restore;
     mod takeover;
     mod unheld;

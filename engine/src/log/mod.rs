@@ -27,9 +27,9 @@ pub use headwater_state::commit::StateBatch;
 
 use crate::actor::{Bell, Ticket};
 use crate::error::{Classified, ErrorClass};
-use crate::record::TopicPartition;
 use crate::record::batch::RecordBatch;
 pub use crate::record::fetched::{CommittedOffset, Fetched};
+use crate::record::{RecordPrint, TopicPartition};
 
 /// The answer of a call to a log.
 pub type LogResult<T> = Result<T, LogError>;
@@ -46,6 +46,8 @@ pub struct LogError {
     pub place: Option<TopicPartition>,
     /// What went wrong and what to do about it.
     pub message: String,
+    /// The record that is refused, where the class is `User` and the log can tell.
+    pub refused: Option<RecordPrint>,
 }
 
 fn place_suffix(place: &Option<TopicPartition>) -> String {
@@ -55,7 +57,18 @@ fn place_suffix(place: &Option<TopicPartition>) -> String {
 impl LogError {
     /// An error about no partition in particular.
     pub fn new(class: ErrorClass, operation: &'static str, message: impl Into<String>) -> Self {
-        Self { class, operation, place: None, message: message.into() }
+        Self { class, operation, place: None, message: message.into(), refused: None }
+    }
+
+    /// The refusal of a record for this partition.
+    pub fn refusal(
+        operation: &'static str,
+        to: &TopicPartition,
+        print: RecordPrint,
+        message: impl Into<String>,
+    ) -> Self {
+        let error = Self::new(ErrorClass::User, operation, message).on(to);
+        Self { refused: Some(print), ..error }
     }
 
     /// The same error, about this partition.

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::processor::drops::OnDropped;
+use crate::processor::drops::{OnDropped, RefusedOutput};
 use crate::processor::node::{Lifecycle, NodeContext, NodeInit, StreamReceiver};
 use crate::processor::{DropReason, NodeError};
-use crate::record::Record;
+use crate::record::{Record, TopicPartition};
 use crate::serde::kafka_streams::partition_for;
 use crate::serde::{Serde, SharedSerde};
 
@@ -76,8 +76,18 @@ impl<K: 'static, V: 'static> StreamReceiver<K, V> for Sink<K, V> {
                 next % self.partitions
             }
         };
-        let headers = record.headers;
-        ctx.task.outbox.append(self.lane, partition, record.timestamp, key, value, headers)?;
-        Ok(())
+        let (timestamp, headers) = (record.timestamp, record.headers);
+        let written = ctx.task.outbox.append(self.lane, partition, timestamp, key, value, headers);
+        let Err(error) = written else { return Ok(()) };
+        let taken = ctx.task.take_refused(RefusedOutput {
+            node: Arc::clone(ctx.name),
+            to: TopicPartition::new(Arc::clone(&self.topic), partition),
+            timestamp,
+            key: key.map(<[u8]>::to_vec),
+            value: value.map(<[u8]>::to_vec),
+            headers: headers.clone(),
+            why: error.to_string(),
+        });
+        if taken { Ok(()) } else { Err(error.into()) }
     }
 }

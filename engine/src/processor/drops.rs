@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::record::{Headers, TopicPartition};
+
 /// Why a record was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DropReason {
@@ -21,6 +23,8 @@ pub enum DropReason {
     Deserialization,
     /// Processing failed and the handler said to drop it.
     Failed,
+    /// The log refuses the output of a flush or a punctuation, which no record causes alone.
+    Refused,
 }
 
 impl DropReason {
@@ -34,6 +38,7 @@ impl DropReason {
             DropReason::Timestamp => "timestamp",
             DropReason::Deserialization => "deserialization",
             DropReason::Failed => "failed",
+            DropReason::Refused => "refused",
         }
     }
 }
@@ -61,4 +66,16 @@ pub(crate) struct Dropped {
     pub(crate) reason: DropReason,
     pub(crate) detail: String,
     pub(crate) dead_letter: bool,
+}
+
+/// An output that the log refuses and that no record being processed is the cause of.
+#[derive(Debug, Clone)]
+pub(crate) struct RefusedOutput {
+    pub(crate) node: Arc<str>,
+    pub(crate) to: TopicPartition,
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Headers,
+    pub(crate) why: String,
 }

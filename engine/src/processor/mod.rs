@@ -9,6 +9,7 @@ pub(crate) mod getter;
 pub(crate) mod node;
 pub mod outbox;
 pub mod punctuation;
+pub(crate) mod refusals;
 pub(crate) mod state;
 
 pub use crate::config::OnError;

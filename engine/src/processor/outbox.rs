@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::refusals::Refusals;
 use crate::record::batch::{BatchError, RecordBatch, RecordBatchBuilder};
-use crate::record::{Headers, TopicPartition};
+use crate::record::{Headers, RecordPrint, TopicPartition};
 
 /// Records for the log, by topic and partition, in the order they were written.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub struct Outbox {
     bytes: usize,
     bytes_at_savepoint: usize,
     record_bytes_max: Option<usize>,
+    /// Outlives a rewind.
+    pub(crate) refusals: Refusals,
 }
 
 type RecordBatchMark = crate::record::batch::Mark;
@@ -33,6 +36,12 @@ impl Outbox {
         self.topics.len() - 1
     }
 
+    /// Forgets everything but what the log refused.
+    pub(crate) fn reset(&mut self) {
+        let refusals = std::mem::take(&mut self.refusals);
+        *self = Self { refusals, ..Self::default() };
+    }
+
     /// Refuses records that are larger from now on, because the log would.
     pub fn limit_records(&mut self, bytes: Option<usize>) {
         self.record_bytes_max = bytes;
@@ -41,7 +50,8 @@ impl Outbox {
     /// Appends a record.
     ///
     /// # Errors
-    /// The record is larger than a batch or the log may take; nothing was appended.
+    /// The record is larger than a batch or the log may take, or the log refused it before; nothing
+    /// was appended.
     pub fn append(
         &mut self,
         topic: usize,
@@ -51,6 +61,12 @@ impl Outbox {
         value: Option<&[u8]>,
         headers: &Headers,
     ) -> Result<(), BatchError> {
+        if !self.refusals.is_empty() {
+            let print = RecordPrint::of(key, value);
+            if let Some(why) = self.refusals.why(&self.topics[topic], print) {
+                return Err(BatchError::Refused { why: why.to_string() });
+            }
+        }
         let lane = self.lanes[topic].entry(partition).or_default();
         let mark = lane.mark();
         let before = lane.len();

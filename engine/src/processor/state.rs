@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cache::CacheLane;
-use super::drops::{DropReason, Dropped};
+use super::drops::{DropReason, Dropped, RefusedOutput};
 use super::error::{Failure, NodeError};
 use super::outbox::Outbox;
 use super::punctuation::Schedule;
@@ -32,6 +32,8 @@ pub(crate) struct TaskState {
     /// The node that runs, for the message of a panic.
     pub(crate) running: usize,
     pub(crate) drops: Vec<Dropped>,
+    /// Outputs that were refused while no record was being processed.
+    pub(crate) refused: Vec<RefusedOutput>,
     pub(crate) partition_counts: PartitionCounts,
     pub(crate) next_partition: u32,
     pub(crate) caches: Vec<CacheLane>,
@@ -60,6 +62,7 @@ impl TaskState {
             place: None,
             running: 0,
             drops: Vec::new(),
+            refused: Vec::new(),
             partition_counts,
             next_partition: partition,
             caches: Vec::new(),
@@ -124,7 +127,8 @@ impl TaskState {
 
     /// Forgets everything but the stores, for nodes that are made anew.
     pub(crate) fn reset(&mut self, wall_ms: i64) {
-        self.outbox = Outbox::default();
+        self.outbox.reset();
+        self.refused.clear();
         self.stream_time = NO_TIMESTAMP;
         self.wall_ms = wall_ms;
         self.schedules.clear();
@@ -163,6 +167,16 @@ impl TaskState {
     ) {
         let node = Arc::clone(node);
         self.drops.push(Dropped { node, reason, detail, dead_letter });
+    }
+
+    /// Takes a refused output, if no record is being processed whose failure it could be: a flush or
+    /// a punctuation wrote it.
+    pub(crate) fn take_refused(&mut self, refused: RefusedOutput) -> bool {
+        let takes = self.place.is_none() && self.on_error != OnError::Fail;
+        if takes {
+            self.refused.push(refused);
+        }
+        takes
     }
 
     /// The boundary a failure crosses when it leaves a node: attaches the node's name, once, and

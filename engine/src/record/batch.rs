@@ -447,6 +447,12 @@ pub enum BatchError {
         /// The limit.
         max: usize,
     },
+    /// The log refused the same record before.
+    #[error("the log refuses the record: {why}")]
+    Refused {
+        /// In its words.
+        why: String,
+    },
     /// The headers pass a limit.
     #[error(transparent)]
     Headers(#[from] HeadersError),

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod fetched;
 pub mod headers;
+mod print;
 pub(crate) mod varint;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use batch::{BatchCursor, BatchError, RawRecord, RecordBatch, RecordBatchBuilder};
 pub use headers::{Header, Headers, HeadersError, RawHeaders};
+pub use print::RecordPrint;
 
 /// One partition of one topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -107,7 +107,8 @@ pub enum Event {
     /// Lost, or nobody knows: every task of it rewinds. Committed offsets may be read once the
     /// committer [is idle](Committer::is_idle) again.
     Lost(LogError),
-    /// Lost as well, because the log refuses a record for what it is; the error names where to.
+    /// Lost as well, because the log refuses a record for what it is; the error names where to, and
+    /// the record where it can.
     Refused(LogError),
     /// There is no going on: the application stops.
     Fatal(LogError),
@@ -445,8 +446,9 @@ impl Committer {
                     return None;
                 }
                 Err(error) => {
-                    let error = error.on(&to.clone());
-                    return self.fail(error, now);
+                    // What fails now may be about an earlier record.
+                    let place = error.place.clone().unwrap_or_else(|| to.clone());
+                    return self.fail(error.on(&place), now);
                 }
             }
         }

@@ -44,7 +44,7 @@ use super::messages::{Command, FromThread, Report, RestoreRequest};
 use super::plan::Blueprint;
 use crate::actor::{Actor, Address, Bell, Full, Mailbox, Next, Ticket, ticket};
 use crate::error::{Classified, ErrorClass};
-use crate::log::{Identity, Log, LogResult};
+use crate::log::{Identity, Log, LogError, LogResult};
 use crate::metrics::{Metrics, ThreadMetrics};
 use crate::record::{TaskId, TopicPartition};
 use crate::task::TaskSettings;
@@ -57,6 +57,8 @@ use work::{Failure, RETRY, guarded};
 
 /// Answers of the log that ring no bell are looked for this often.
 const POLL: Duration = Duration::from_millis(2);
+/// So many transactions in a row may be lost to refused records, each to another.
+const REFUSED_MAX: usize = 1_000;
 /// Committed records of repartition topics are deleted this often (`repartition.purge.interval.ms`).
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -99,6 +101,8 @@ pub(crate) struct StreamThread {
     /// When the last commit was decided.
     committed_at: Duration,
     rewind_wanted: bool,
+    /// Transactions lost to refused records since the last commit.
+    refused_in_a_row: usize,
     initialised: bool,
     stopping: bool,
     failed: bool,
@@ -162,6 +166,7 @@ impl StreamThread {
             turn: 0,
             committed_at: Duration::ZERO,
             rewind_wanted: false,
+            refused_in_a_row: 0,
             initialised: false,
             stopping: false,
             failed: false,
@@ -242,6 +247,7 @@ impl StreamThread {
     fn ended(&mut self, event: Event, sealed: Duration, now: Now) {
         match event {
             Event::Committed { tasks, ends } => {
+                self.refused_in_a_row = 0;
                 self.metrics.commit_total.inc();
                 let latency = now.monotonic.saturating_sub(sealed);
                 self.metrics.commit_latency.observe(latency.as_secs_f64());
@@ -260,12 +266,29 @@ impl StreamThread {
                 tracing::warn!(thread = self.parts.name, %error, "transaction lost, tasks rewind");
                 self.rewind_wanted = true;
             }
-            Event::Refused(error) => self.fail(&format!(
-                "the log refuses an output: {error}; raise the topic's limit or make the record \
-                 smaller"
-            )),
+            Event::Refused(error) => self.refused(&error),
             Event::Fatal(error) => self.fail(&error.to_string()),
         }
+    }
+
+    /// The tasks do their work again and, knowing the record, dead-letter its cause.
+    fn refused(&mut self, error: &LogError) {
+        self.refused_in_a_row += 1;
+        let mut remembered = false;
+        if let (Some(to), Some(print)) = (&error.place, error.refused) {
+            for running in self.slots.iter_mut().filter_map(Slot::running_mut) {
+                remembered |= running.task.remember_refusal(&to.topic, print, &error.message);
+            }
+        }
+        if remembered && self.refused_in_a_row <= REFUSED_MAX {
+            tracing::warn!(thread = self.parts.name, %error, "record refused, its cause is looked for");
+            self.rewind_wanted = true;
+            return;
+        }
+        self.fail(&format!(
+            "the log refuses an output, and its cause cannot be set aside: {error}; raise the \
+             topic's limit or make the record smaller"
+        ));
     }
 
     // ---- 7 and 8: begin, send, decide ----------------------------------------------------------

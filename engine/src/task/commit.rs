@@ -11,9 +11,9 @@ use headwater_state::positions::{InputPosition, TaskPositions};
 use super::{StreamTask, TaskError, failed};
 use crate::processor::NodeError;
 use crate::processor::punctuation::PunctuationType;
-use crate::record::batch::{RecordBatch, RecordBatchBuilder};
+use crate::record::batch::{BatchError, RecordBatch, RecordBatchBuilder};
 use crate::record::fetched::CommittedOffset;
-use crate::record::{Headers, TopicPartition};
+use crate::record::{Headers, RecordPrint, TopicPartition};
 use crate::serde::kafka_streams::{OffsetMetadata, murmur2};
 use crate::time::NO_TIMESTAMP;
 
@@ -82,19 +82,39 @@ pub fn positions_of_offsets(
     Ok(positions)
 }
 
+/// The changelog of one store in one commit.
+enum Changelog {
+    Nothing,
+    Records(TopicPartition, RecordBatch),
+    /// A row's record is larger than the log takes.
+    TooLarge {
+        topic: Arc<str>,
+        print: RecordPrint,
+        why: String,
+    },
+}
+
 impl StreamTask {
     /// Ends what a transaction is about: forwards what caches hold back, freezes the overlays and
     /// says what is to be committed. Work may go on at once, into the next transaction.
     ///
     /// # Errors
-    /// As [`process`](StreamTask::process).
+    /// As [`process`](StreamTask::process). `RowRefused`, of class `Abort`: a row is larger than its
+    /// changelog takes; after the rewind the record that writes it fails.
     pub fn prepare_commit(&mut self, holds_state: bool) -> Result<TaskCommit, TaskError> {
         self.flush()?;
         let mut records = self.take_outbox();
         let frozen = self.state.stores.freeze();
         if !holds_state {
             for (index, rows) in &frozen {
-                records.extend(self.changelog(*index, rows)?);
+                match self.changelog(*index, rows)? {
+                    Changelog::Nothing => {}
+                    Changelog::Records(to, batch) => records.push((to, batch)),
+                    Changelog::TooLarge { topic, print, why } => {
+                        let (task, known) = (self.id, !self.remember_refusal(&topic, print, &why));
+                        return Err(TaskError::RowRefused { task, topic, message: why, known });
+                    }
+                }
             }
         }
         let positions = self.positions();
@@ -180,27 +200,31 @@ impl StreamTask {
     }
 
     /// One changelog record for each row that changed, in the order of last change.
-    fn changelog(
-        &self,
-        store: usize,
-        rows: &FrozenOverlay,
-    ) -> Result<Option<(TopicPartition, RecordBatch)>, TaskError> {
+    fn changelog(&self, store: usize, rows: &FrozenOverlay) -> Result<Changelog, TaskError> {
         let spec = &self.topology.stores()[store];
         let format = spec.kind.changelog_format();
         let mut batch = RecordBatchBuilder::new();
-        let mut append = |key: &[u8], value: Option<&[u8]>| -> Result<(), NodeError> {
+        let topic = changelog_topic(&self.settings.application_id, &spec.name);
+        let max = self.settings.record_bytes_max.unwrap_or(usize::MAX);
+        let mut append = |key: &[u8], value: Option<&[u8]>| -> Result<_, NodeError> {
             let (key, value, time) = format.record(key, value)?;
             let time = time.unwrap_or(self.state.stream_time.max(0));
-            Ok(batch.append(time, Some(key), value, Headers::empty())?)
+            let before = batch.len();
+            batch.append(time, Some(key), value, Headers::empty())?;
+            let bytes = batch.len() - before;
+            Ok((bytes > max).then(|| (bytes, RecordPrint::of(Some(key), value))))
         };
         for (key, value) in rows.in_touch_order() {
-            append(key, value).map_err(|e| failed(self.id, None, e))?;
+            let too_large = append(key, value).map_err(|e| failed(self.id, None, e))?;
+            if let Some((bytes, print)) = too_large {
+                let why = BatchError::TooLarge { bytes, max }.to_string();
+                return Ok(Changelog::TooLarge { topic, print, why });
+            }
         }
         if batch.is_empty() {
-            return Ok(None);
+            return Ok(Changelog::Nothing);
         }
-        let topic = changelog_topic(&self.settings.application_id, &spec.name);
         let batch = RecordBatch::new(0, batch.finish()).expect("the builder's own encoding reads");
-        Ok(Some((TopicPartition::new(topic, self.id.partition), batch)))
+        Ok(Changelog::Records(TopicPartition::new(topic, self.id.partition), batch))
     }
 }

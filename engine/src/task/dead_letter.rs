@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::{StreamTask, TaskError, damaged};
+use crate::processor::drops::Dropped;
 use crate::record::{Headers, Place, TaskId};
 
 /// What is said of a dead letter.
@@ -52,6 +54,48 @@ pub(super) fn headers(original: &Headers, place: &Place, task: TaskId, why: &Why
     add("headwater.node", why.node.to_owned());
     add("headwater.task", task.to_string());
     headers
+}
+
+impl StreamTask {
+    /// Puts the record that is being processed on its dead letter topic.
+    pub(super) fn dead_letter(&mut self, input: usize, drop: &Dropped) -> Result<(), TaskError> {
+        let queue = &self.queues[input];
+        let raw = queue.peek().map_err(|e| damaged(self.id, queue, &e))?.expect("the head stays");
+        let place = self.state.place.as_ref().expect("a record is being processed");
+        let why = Why { reason: drop.reason.as_str(), node: &drop.node, message: &drop.detail };
+        let original = raw.headers.decode().unwrap_or_default();
+        let all = headers(&original, place, self.id, &why);
+        let topic = dead_letter_topic(
+            &place.partition.topic,
+            &self.settings.application_id,
+            self.settings.dead_letter_topic.as_deref(),
+        );
+        let partitions = self.settings.partition_counts.get(&topic).copied().unwrap_or(1);
+        let lane = self.state.outbox.topic(&topic);
+        let partition = self.id.partition % partitions;
+        let outbox = &mut self.state.outbox;
+        let time = raw.timestamp.max(0);
+        let whole = outbox.append(lane, partition, time, raw.key, raw.value, &all);
+        // Headers that are full already cannot take ours: the letter goes without the original's.
+        let written = whole.or_else(|_| {
+            let ours = headers(Headers::empty(), place, self.id, &why);
+            outbox.append(lane, partition, time, raw.key, raw.value, &ours)
+        });
+        // Nor can a record that is as large as the log takes: its place says where it lies whole.
+        let written = written.or_else(|_| {
+            let mut ours = headers(Headers::empty(), place, self.id, &why);
+            let bytes = raw.value.map_or(0, <[u8]>::len).to_string();
+            ours.append("headwater.value-bytes", Some(bytes.into()));
+            outbox.append(lane, partition, time, None, None, &ours)
+        });
+        written.map_err(|e| TaskError::User {
+            task: self.id,
+            place: self.state.place.clone(),
+            message: format!("dead letter cannot be written to {topic}: {e}"),
+        })?;
+        self.settings.metrics.dead_letter(drop.reason.as_str(), 1);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

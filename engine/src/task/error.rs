@@ -1,5 +1,7 @@
 //! Why a task stopped.
 
+use std::sync::Arc;
+
 use headwater_state::StateError;
 
 use crate::error::{Classified, ErrorClass};
@@ -40,6 +42,22 @@ pub enum TaskError {
         /// What is wrong with it.
         message: String,
     },
+    /// A row's changelog record is larger than the log takes.
+    #[error(
+        "task {task}: {topic} cannot take a row: {message}{}",
+        if *.known { "; a punctuation wrote it, so no record can be set aside: make the row smaller" }
+        else { "; the record that wrote it is looked for" }
+    )]
+    RowRefused {
+        /// The task.
+        task: TaskId,
+        /// The changelog topic.
+        topic: Arc<str>,
+        /// How large it is.
+        message: String,
+        /// The row was refused before, and no record's processing wrote it since.
+        known: bool,
+    },
     /// The clocks do not fit into a committed offset's metadata, or cannot be read from it.
     #[error("task {task}: offset metadata of {partition}: {message}")]
     Metadata {
@@ -56,6 +74,8 @@ impl Classified for TaskError {
     fn class(&self) -> ErrorClass {
         match self {
             TaskError::User { .. } => ErrorClass::User,
+            TaskError::RowRefused { known: false, .. } => ErrorClass::Abort,
+            TaskError::RowRefused { known: true, .. } => ErrorClass::Fatal,
             TaskError::State { source, .. } => match source.class() {
                 headwater_state::ErrorClass::Retry => ErrorClass::Retry,
                 headwater_state::ErrorClass::Fenced => ErrorClass::Fenced,

@@ -6,6 +6,7 @@ mod commit;
 mod dead_letter;
 mod error;
 mod queue;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +39,6 @@ use crate::record::{Headers, Place, TaskId, TopicPartition};
 use crate::store::{StateStore, Stores};
 use crate::time::{NO_TIMESTAMP, Now};
 use crate::topology::Topology;
-use dead_letter::Why;
 use queue::PartitionQueue;
 
 /// What a task is told by the runtime.
@@ -306,8 +306,16 @@ impl StreamTask {
         };
         let time = time.unwrap_or(queue.partition_time);
         let failed = match outcome {
-            Ok(()) => None,
             Err(error) => Some(self.failure(error)?),
+            Ok(()) => match self.check_rows() {
+                Ok(()) => None,
+                Err(error) => {
+                    let dropped = self.failure(error)?;
+                    // Whatever the handler says, the row cannot stay.
+                    self.state.undo();
+                    Some(dropped)
+                }
+            },
         };
         self.settle(input, failed)?;
         let queue = &mut self.queues[input];
@@ -382,45 +390,6 @@ impl StreamTask {
         }
     }
 
-    fn dead_letter(&mut self, input: usize, drop: &Dropped) -> Result<(), TaskError> {
-        let queue = &self.queues[input];
-        let raw = queue.peek().map_err(|e| damaged(self.id, queue, &e))?.expect("the head stays");
-        let place = self.state.place.as_ref().expect("a record is being processed");
-        let why = Why { reason: drop.reason.as_str(), node: &drop.node, message: &drop.detail };
-        let original = raw.headers.decode().unwrap_or_default();
-        let headers = dead_letter::headers(&original, place, self.id, &why);
-        let topic = dead_letter_topic(
-            &place.partition.topic,
-            &self.settings.application_id,
-            self.settings.dead_letter_topic.as_deref(),
-        );
-        let partitions = self.settings.partition_counts.get(&topic).copied().unwrap_or(1);
-        let lane = self.state.outbox.topic(&topic);
-        let partition = self.id.partition % partitions;
-        let outbox = &mut self.state.outbox;
-        let time = raw.timestamp.max(0);
-        let whole = outbox.append(lane, partition, time, raw.key, raw.value, &headers);
-        // Headers that are full already cannot take ours: the letter goes without the original's.
-        let written = whole.or_else(|_| {
-            let headers = dead_letter::headers(Headers::empty(), place, self.id, &why);
-            outbox.append(lane, partition, time, raw.key, raw.value, &headers)
-        });
-        // Nor can a record that is as large as the log takes: its place says where it lies whole.
-        let written = written.or_else(|_| {
-            let mut headers = dead_letter::headers(Headers::empty(), place, self.id, &why);
-            let bytes = raw.value.map_or(0, <[u8]>::len).to_string();
-            headers.append("headwater.value-bytes", Some(bytes.into()));
-            outbox.append(lane, partition, time, None, None, &headers)
-        });
-        written.map_err(|e| TaskError::User {
-            task: self.id,
-            place: self.state.place.clone(),
-            message: format!("dead letter cannot be written to {topic}: {e}"),
-        })?;
-        self.settings.metrics.dead_letter(drop.reason.as_str(), 1);
-        Ok(())
-    }
-
     /// Runs due wall-clock punctuations. False if one has more to do: call again, a commit may fall
     /// between.
     ///
@@ -470,6 +439,7 @@ impl StreamTask {
             }
         }
         self.state.drops.clear();
+        self.settle_refused()?;
         Ok(finished)
     }
 
@@ -484,7 +454,7 @@ impl StreamTask {
             });
             flushed.map_err(|e| failed(self.id, None, e))?;
         }
-        Ok(())
+        self.settle_refused()
     }
 
     /// Takes what the sinks wrote, for the producer.

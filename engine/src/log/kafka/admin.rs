@@ -220,6 +220,25 @@ impl Clients {
         Ok(specs)
     }
 
+    /// The largest batch that a topic takes, `max.message.bytes`.
+    ///
+    /// # Errors
+    /// The brokers do not tell.
+    pub(super) fn max_message_bytes(&mut self, topic: &str) -> LogResult<usize> {
+        let operation = "describe topics";
+        let options = self.options();
+        let resources = [ResourceSpecifier::Topic(topic)];
+        let answers = block_on(self.admin()?.describe_configs(&resources, &options))
+            .map_err(|error| about(classify::from_kafka(operation, &error), topic))?;
+        let entries = answers.into_iter().filter_map(Result::ok).flat_map(|found| found.entries);
+        let mut values = entries.filter(|entry| entry.name == "max.message.bytes");
+        let bytes = values.find_map(|entry| entry.value?.parse().ok());
+        bytes.ok_or_else(|| {
+            let code = RDKafkaErrorCode::ResourceNotFound;
+            about(classify::from_code(operation, code), topic)
+        })
+    }
+
     /// Creates what does not exist and waits until it is led.
     pub(super) fn create(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
         self.patiently(&[], |clients| clients.create_now(specs))

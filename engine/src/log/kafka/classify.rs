@@ -282,6 +282,11 @@ pub(super) fn row_of(code: Code) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.codes.contains(&code))
 }
 
+/// The code says that a batch is too large, which any of its records may have caused.
+pub(super) fn is_of_a_batch(code: Code) -> bool {
+    matches!(code, Code::MessageSizeTooLarge | Code::MessageBatchTooLarge)
+}
+
 /// The class of a code.
 pub(super) fn class_of(code: Code) -> ErrorClass {
     row_of(code).map_or(ErrorClass::Fatal, |row| row.class)

@@ -216,6 +216,7 @@ impl Companion {
             self.settle(self.shared.settings.transaction_timeout);
         }
         let refused = self.client.context().refused_by_broker();
+        self.shared.learn_sizes();
         let within = self.shared.settings.request_timeout;
         self.client.abort_transaction(within).map_err(|error| match classify::from_transaction(
             "abort a transaction",

@@ -26,6 +26,7 @@ mod fetcher;
 mod producer;
 mod reader;
 mod settings;
+mod sizes;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ use self::deliveries::Deliveries;
 use self::fetcher::Fetcher;
 use self::producer::KafkaProducer;
 use self::reader::{Ends, KafkaReader};
+use self::sizes::Sizes;
 use super::{
     CommittedOffset, Isolation, Log, LogError, LogResult, OffsetQuery, PartitionReader, Purpose,
     TopicSpec, TransactionalProducer,
@@ -67,6 +69,8 @@ struct Shared {
     fetchers: Mutex<Vec<Arc<Fetcher>>>,
     /// Partitions of the topics that were asked about or created here.
     known: Known,
+    /// Topics that refused a batch.
+    sizes: Arc<Sizes>,
     cluster: Option<String>,
 }
 
@@ -127,6 +131,23 @@ impl Shared {
             let end = clients.offsets(&partition, OffsetQuery::HighWatermark)?;
             Ok((first[0], end[0]))
         })
+    }
+
+    /// Asks what the topics that refused a batch take. Blocks.
+    fn learn_sizes(&self) {
+        for topic in self.sizes.unknown() {
+            let (bell, asked) = (Bell::new(), Arc::clone(&topic));
+            let answer = self.admin.ask(bell.clone(), move |c| c.max_message_bytes(&asked));
+            match wait(&answer, &bell, "describe topics") {
+                Ok(bytes) => {
+                    tracing::warn!(topic = &*topic, bytes, "topic takes smaller batches only");
+                    self.sizes.learn(&topic, bytes);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "topic is written record by record, its limit is unknown");
+                }
+            }
+        }
     }
 
     /// The consumer that stands for a group; it reads input too.
@@ -196,8 +217,17 @@ impl KafkaLog {
             partition_queue_bytes = settings.partition_queue_bytes,
             "connected to Kafka"
         );
-        let (fetchers, known) = (Mutex::default(), Known::default());
-        let shared = Shared { common, settings, clock, deadlines, admin, fetchers, known, cluster };
+        let shared = Shared {
+            common,
+            settings,
+            clock,
+            deadlines,
+            admin,
+            fetchers: Mutex::default(),
+            known: Known::default(),
+            sizes: Arc::default(),
+            cluster,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -302,7 +332,7 @@ impl Log for KafkaLog {
         let shared = &self.shared;
         let config = settings::producer(&shared.common, &shared.settings, transactional_id);
         let voice = Voice::new(&format!("producer {transactional_id}"));
-        let deliveries = Deliveries::new(voice, bell.clone());
+        let deliveries = Deliveries::new(voice, bell.clone(), Arc::clone(&shared.sizes));
         let client = producer::Client::from_config_and_context(&config, deliveries)
             .map_err(|error| classify::from_kafka(operation, &error))?;
         let client = Arc::new(client);

@@ -15,11 +15,12 @@ use super::Shared;
 use super::classify::{self, Failed};
 use super::companion::Command;
 use super::deliveries::Deliveries;
+use super::sizes::record_bytes;
 use crate::actor::{Bell, Promise, Ticket, ticket};
 use crate::error::ErrorClass;
 use crate::log::{CommitRequest, Committed, LogError, LogResult, TransactionalProducer};
 use crate::record::batch::{BatchCursor, RawRecord, RecordBatch};
-use crate::record::{Headers, TopicPartition};
+use crate::record::{Headers, RecordPrint, TopicPartition};
 
 /// librdkafka's producer with our delivery reports.
 pub(super) type Client = BaseProducer<Deliveries>;
@@ -29,6 +30,8 @@ pub(super) struct Unsent {
     to: TopicPartition,
     index: usize,
     records: BatchCursor,
+    /// Bytes that may be in flight to this partition, where its topic is known to refuse more.
+    limit: Option<usize>,
 }
 
 /// A batch is taken whole or not at all, but librdkafka takes records one by one; what is left of a
@@ -110,7 +113,8 @@ impl TransactionalProducer for KafkaProducer {
         }
         let index = deliveries.index_of(to);
         let records = records.clone().into_cursor();
-        self.backlog.push_back(Unsent { to: to.clone(), index, records });
+        let limit = self.shared.sizes.limit(&to.topic);
+        self.backlog.push_back(Unsent { to: to.clone(), index, records, limit });
         push(&client, &mut self.backlog)?;
         if deliveries.wake() && self.commands.send(Command::Sent).is_err() {
             return Err(LogError::new(
@@ -155,7 +159,13 @@ pub(super) fn push(client: &Client, backlog: &mut Backlog) -> LogResult<bool> {
                 LogError::new(ErrorClass::Fatal, "send records", error.to_string()).on(&unsent.to)
             })?;
             let Some(record) = record else { break };
+            if let Some(limit) = unsent.limit
+                && !client.context().enter(unsent.index, record_bytes(&record), limit)
+            {
+                return Ok(false);
+            }
             if !push_one(client, &unsent.to, unsent.index, &record)? {
+                client.context().leave(unsent.index);
                 return Ok(false);
             }
             unsent.records.next().expect("it was just looked at");
@@ -209,7 +219,8 @@ fn refused(to: &TopicPartition, record: &RawRecord<'_>, why: &dyn std::fmt::Disp
     let key = record.key.map_or_else(|| "null".into(), |key| key.escape_ascii().to_string());
     let bytes = record.value.map_or(0, <[u8]>::len);
     let message = format!("the record with key {key} and {bytes} bytes: {why}");
-    LogError::new(ErrorClass::User, "send records", message).on(to)
+    let print = RecordPrint::of(record.key, record.value);
+    LogError::refusal("send records", to, print, message)
 }
 
 fn native_headers(headers: &Headers) -> Result<OwnedHeaders, String> {

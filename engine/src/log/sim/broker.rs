@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::partition::{Appended, PartitionLog, ProducerEpoch};
 use crate::log::{CommittedOffset, Identity, TopicSpec};
-use crate::record::{RecordBatch, TopicPartition};
+use crate::record::{RecordBatch, RecordPrint, TopicPartition};
 
 const METADATA_MAX: usize = 4096;
 
@@ -75,6 +75,8 @@ pub(super) enum Refusal {
     Wait,
     /// The coordinator is moving.
     Moving,
+    /// A record is refused for what it is.
+    Record { print: RecordPrint, message: String },
     /// The request can never succeed.
     Fatal(String),
 }
@@ -125,6 +127,8 @@ struct Group {
 #[derive(Debug)]
 struct Topic {
     spec: TopicSpec,
+    /// Bytes of key and value that one record may have.
+    record_bytes_max: usize,
     partitions: Vec<PartitionLog>,
 }
 
@@ -148,8 +152,27 @@ impl Broker {
     pub(super) fn create(&mut self, spec: TopicSpec) {
         self.topics.entry(Arc::clone(&spec.name)).or_insert_with(|| {
             let partitions = (0..spec.partitions).map(|_| PartitionLog::default()).collect();
-            Topic { spec, partitions }
+            Topic { spec, record_bytes_max: usize::MAX, partitions }
         });
+    }
+
+    /// The topic takes no larger records from now on.
+    pub(super) fn limit_records(&mut self, topic: &str, bytes: usize) {
+        self.topics.get_mut(topic).expect("the topic exists").record_bytes_max = bytes;
+    }
+
+    /// Refuses a batch with a record that is larger than its topic takes.
+    fn check_sizes(&self, to: &TopicPartition, records: &RecordBatch) -> Result<(), Refusal> {
+        let max = self.topics.get(&to.topic).map_or(usize::MAX, |topic| topic.record_bytes_max);
+        for record in records.records().map_while(Result::ok) {
+            let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            if bytes > max {
+                let print = RecordPrint::of(record.key, record.value);
+                let message = format!("a record of {bytes} bytes is too large, {to} takes {max}");
+                return Err(Refusal::Record { print, message });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn spec(&self, name: &str) -> Option<&TopicSpec> {
@@ -274,6 +297,7 @@ impl Broker {
         if let Some(end) = seen {
             return Ok(Reply::Produced(end));
         }
+        self.check_sizes(to, records)?;
         self.open(caller)?.partitions.insert(to.clone());
         let partition = self.partition_mut(to).ok_or_else(missing)?;
         match partition.append(caller.producer, sequence, records) {

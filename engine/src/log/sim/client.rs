@@ -322,13 +322,18 @@ impl Client {
 
     /// The broker refused; what passes by itself does not come here.
     pub(super) fn refused(&mut self, request: &Request, refusal: Refusal) {
+        let mut refused = None;
         let (class, message) = match refusal {
+            Refusal::Record { print, message } => {
+                refused = Some(print);
+                (ErrorClass::User, message)
+            }
             Refusal::Fenced(message) => (ErrorClass::Fenced, message),
             Refusal::Fatal(message) => (ErrorClass::Fatal, message),
             Refusal::Abort(message) => (ErrorClass::Abort, message),
             Refusal::Wait | Refusal::Moving => (ErrorClass::Retry, "try again".to_owned()),
         };
-        let mut error = LogError::new(class, request.name(), message);
+        let mut error = LogError { refused, ..LogError::new(class, request.name(), message) };
         if let Request::Produce { to, .. } = request {
             error = error.on(to);
         }

@@ -192,6 +192,15 @@ impl SimCluster {
         partition.append_plain(records)
     }
 
+    /// A topic takes no records from now on whose key and value have more bytes than this, as after a
+    /// change of `max.message.bytes`.
+    ///
+    /// # Panics
+    /// If there is no such topic.
+    pub fn limit_records(&self, topic: &str, bytes: usize) {
+        self.lock().broker.limit_records(topic, bytes);
+    }
+
     /// Keeps only the last stable record of each key of a topic.
     ///
     /// # Panics

@@ -6,7 +6,7 @@ use super::client::Client;
 use crate::actor::{Bell, Promise, Ticket, ticket};
 use crate::error::ErrorClass;
 use crate::log::{CommitRequest, Committed, LogError, LogResult, TransactionalProducer};
-use crate::record::{RecordBatch, TopicPartition};
+use crate::record::{RecordBatch, RecordPrint, TopicPartition};
 
 #[derive(Debug)]
 pub(super) struct SimProducer {
@@ -69,7 +69,8 @@ impl TransactionalProducer for SimProducer {
                 let message = format!(
                     "a record of {size} bytes is too large, {max_record_bytes} are allowed"
                 );
-                return Err(LogError::new(ErrorClass::User, "produce", message).on(to));
+                let print = RecordPrint::of(record.key, record.value);
+                return Err(LogError::refusal("produce", to, print, message));
             }
         }
         self.with_client(|client| {
