@@ -3,6 +3,7 @@
 mod semantics {
     mod bad_input;
     mod caching;
+    mod joins;
     mod mistakes;
     mod punctuation;
     mod tables;

@@ -303,6 +303,7 @@ fn run_task(topology: &Arc<Topology>) -> f64 {
         queue_bytes: usize::MAX,
         record_bytes_max: None,
         tasks_family: None,
+        globals: Arc::default(),
         whole_topology: true,
         metrics: Metrics::new().task("bench", "0_0"),
     };

@@ -25,6 +25,8 @@
 
 mod branched;
 mod builder;
+mod foreign_key_join;
+mod global_table;
 mod grouped;
 mod grouped_table;
 mod options;
@@ -37,6 +39,8 @@ mod windowed;
 
 pub use branched::BranchedKStream;
 pub use builder::StreamsBuilder;
+pub use foreign_key_join::ForeignKeyJoined;
+pub use global_table::GlobalKTable;
 pub use grouped::KGroupedStream;
 pub use grouped_table::KGroupedTable;
 pub use options::{

@@ -16,7 +16,7 @@ use crate::operators::merge::Merge;
 use crate::operators::peek::Peek;
 use crate::operators::process::Process;
 use crate::operators::select_key::SelectKey;
-use crate::operators::sink::Sink;
+use crate::operators::sink::{PartitionOf, Sink};
 use crate::operators::stream_node;
 use crate::operators::stream_table_join::StreamTableJoin;
 use crate::processor::Processor;
@@ -390,6 +390,27 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
         let mut new = NewNode::new(operator, self.parents().collect(), edge, None, supplier);
         new.role = Role::Sink(topic);
         self.builder.graph().add(new);
+    }
+
+    /// Writes what these nodes emit to a topic of the topology's own, partitioned by the value.
+    pub(super) fn sink_of(
+        builder: &StreamsBuilder,
+        operator: &'static str,
+        parents: Vec<usize>,
+        topic: TopicName,
+        (key, value): (SharedSerde<K>, SharedSerde<V>),
+        partition_of: PartitionOf<V>,
+    ) {
+        let name = topic.clone();
+        let supplier: Supplier = Box::new(move |instance| {
+            let topic = name.resolve(instance.application_id);
+            let sink = Sink::new(topic, key.clone(), value.clone(), false);
+            stream_node(sink.partitioned_by(Arc::clone(&partition_of)))
+        });
+        let edge = Some(EdgeType::stream::<K, V>());
+        let mut new = NewNode::new(operator, parents, edge, None, supplier);
+        new.role = Role::Sink(topic);
+        builder.graph().add(new);
     }
 
     fn attach<L: 'static, W: 'static, R>(

@@ -5,6 +5,8 @@
 pub(crate) mod aggregate;
 pub(crate) mod filter;
 pub(crate) mod flat_map_values;
+pub(crate) mod foreign_key_join;
+pub(crate) mod global_join;
 pub(crate) mod map;
 pub(crate) mod map_values;
 pub(crate) mod merge;

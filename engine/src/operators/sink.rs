@@ -10,12 +10,17 @@ use crate::record::{Record, TopicPartition};
 use crate::serde::kafka_streams::partition_for;
 use crate::serde::{Serde, SharedSerde};
 
+/// The partition that a value is for, if it says.
+pub(crate) type PartitionOf<V> = Arc<dyn Fn(&V) -> Option<i32> + Send + Sync>;
+
 pub(crate) struct Sink<K, V> {
     topic: Arc<str>,
     key: SharedSerde<K>,
     value: SharedSerde<V>,
     /// A repartition topic takes no null keys.
     drops_null_keys: bool,
+    /// Chooses the partition by the value; without an answer the key does.
+    partition_of: Option<PartitionOf<V>>,
     lane: usize,
     partitions: u32,
     key_buffer: Vec<u8>,
@@ -35,11 +40,17 @@ impl<K, V> Sink<K, V> {
             key,
             value,
             drops_null_keys,
+            partition_of: None,
             lane: 0,
             partitions: 1,
             key_buffer,
             value_buffer,
         }
+    }
+
+    pub(crate) fn partitioned_by(mut self, partition_of: PartitionOf<V>) -> Self {
+        self.partition_of = Some(partition_of);
+        self
     }
 }
 
@@ -67,10 +78,13 @@ impl<K: 'static, V: 'static> StreamReceiver<K, V> for Sink<K, V> {
             return Ok(());
         }
         let value = self.value.encode(record.value, &mut self.value_buffer)?;
-        let partition = match key {
-            Some(_) if self.partitions == 1 => 0,
-            Some(key) => partition_for(self.key.partition_key(key), self.partitions),
-            None => {
+        let said = self.partition_of.as_ref().and_then(|partition| partition(record.value));
+        let said = said.and_then(|partition| u32::try_from(partition).ok());
+        let partition = match (said, key) {
+            (Some(said), _) if said < self.partitions => said,
+            (_, Some(_)) if self.partitions == 1 => 0,
+            (_, Some(key)) => partition_for(self.key.partition_key(key), self.partitions),
+            (_, None) => {
                 let next = ctx.task.next_partition;
                 ctx.task.next_partition = next.wrapping_add(1);
                 next % self.partitions

@@ -21,6 +21,8 @@ pub enum DropReason {
     Timestamp,
     /// The key or value could not be read.
     Deserialization,
+    /// The answer of a foreign-key join was overtaken by a change of the row that asked.
+    Stale,
     /// Processing failed and the handler said to drop it.
     Failed,
     /// The log refuses the output of a flush or a punctuation, which no record causes alone.
@@ -37,6 +39,7 @@ impl DropReason {
             DropReason::Expired => "expired",
             DropReason::Timestamp => "timestamp",
             DropReason::Deserialization => "deserialization",
+            DropReason::Stale => "stale",
             DropReason::Failed => "failed",
             DropReason::Refused => "refused",
         }

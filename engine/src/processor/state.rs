@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::punctuation::Schedule;
 use crate::config::OnError;
 use crate::record::Place;
-use crate::store::Stores;
+use crate::store::{GlobalRows, Stores};
 use crate::time::NO_TIMESTAMP;
 
 /// One operator's own clock: the largest timestamp that reached it.
@@ -22,6 +22,8 @@ pub(crate) struct ClockId(usize);
 /// The task as its nodes see it.
 pub(crate) struct TaskState {
     pub(crate) stores: Stores,
+    /// The rows of the topology's global tables.
+    pub(crate) globals: Arc<[GlobalRows]>,
     pub(crate) outbox: Outbox,
     pub(crate) partition: u32,
     pub(crate) stream_time: i64,
@@ -53,6 +55,7 @@ impl TaskState {
     ) -> Self {
         Self {
             stores,
+            globals: Arc::default(),
             outbox: Outbox::default(),
             partition,
             stream_time: NO_TIMESTAMP,

@@ -71,8 +71,8 @@ pub struct TopologyInfo {
 pub struct StoreInfo {
     /// Name, kind and serdes.
     pub spec: StoreSpec,
-    /// The subtopology whose tasks have it.
-    pub subtopology: u32,
+    /// The subtopology whose tasks have it; none has a global table's.
+    pub subtopology: Option<u32>,
 }
 
 /// The committed rows of one partition of a store, as they were when this was made.

@@ -368,11 +368,13 @@ impl StoreQuery<'_> {
 
     /// The input positions of the tasks behind these partitions, where the snapshots hold them.
     fn as_of(&self, partitions: &[CommittedPartition]) -> Result<Vec<AsOf>, QueryError> {
+        // A global table's rows are behind no task.
+        let Some(subtopology) = self.info.subtopology else { return Ok(Vec::new()) };
         let family = tasks_family(&self.application.application_id);
         let mut all = Vec::new();
         for CommittedPartition { partition, reader, .. } in partitions {
             let Some(family) = reader.find_family(&family) else { continue };
-            let task = TaskId { subtopology: self.info.subtopology, partition: *partition };
+            let task = TaskId { subtopology, partition: *partition };
             let positions = TaskPositions::read(&**reader, &family, &task.to_string())?;
             for ((topic, partition), input) in positions.unwrap_or_default().inputs {
                 all.push(AsOf { topic, partition, offset: input.next_offset });

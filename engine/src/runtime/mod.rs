@@ -15,6 +15,7 @@
 mod backoff;
 mod board;
 pub mod committer;
+mod global;
 mod host;
 mod lifecycle;
 mod memory;

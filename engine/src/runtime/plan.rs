@@ -70,7 +70,9 @@ pub(crate) fn external_topics(topology: &Topology, application: &str) -> Externa
         let all = subtopologies.iter().flat_map(topics);
         all.filter(|topic| !own.contains(*topic)).cloned().collect()
     };
-    ExternalTopics { inputs: foreign(|s| &s.inputs), outputs: foreign(|s| &s.outputs) }
+    let mut inputs: BTreeSet<Arc<str>> = foreign(|s| &s.inputs);
+    inputs.extend(topology.globals().iter().map(|global| Arc::clone(&global.topic)));
+    ExternalTopics { inputs, outputs: foreign(|s| &s.outputs) }
 }
 
 /// Topics of the user's.

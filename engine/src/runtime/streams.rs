@@ -8,6 +8,7 @@ use headwater_state::lease::Leases;
 
 use super::board::Board;
 use super::committer::Committer;
+use super::global::{GlobalFollower, GlobalParts, GlobalTables};
 use super::lifecycle::StreamsState;
 use super::messages::{FromThread, RestoreRequest};
 use super::plan::Plan;
@@ -104,7 +105,12 @@ impl Streams {
             ended: Arc::clone(&ended),
         });
         let plan = Arc::new(OnceLock::new());
-        let shared = Shared { settings: settings(&parts, Arc::clone(&plan)), board, reports };
+        let globals = match parts.topology.globals().is_empty() {
+            true => GlobalTables::none(),
+            false => GlobalTables::default(),
+        };
+        let settings = settings(&parts, Arc::clone(&plan), globals.clone());
+        let shared = Shared { settings, board, reports };
         let mut threads = Vec::new();
         let mut actors: Vec<Box<dyn Actor>> = Vec::new();
         for number in 0..parts.config.threads {
@@ -112,7 +118,7 @@ impl Streams {
             actors.push(Box::new(thread));
             threads.push(link);
         }
-        let board = shared.board;
+        let board = shared.board.clone();
         let streams = Self {
             application: Arc::clone(&application),
             topology: Arc::clone(&parts.topology),
@@ -120,7 +126,12 @@ impl Streams {
             stop: Arc::clone(&stop),
             bell: bell.clone(),
         };
-        let bells = vec![writer.bell(), restorer.bell()];
+        let mut bells = vec![writer.bell(), restorer.bell()];
+        if !globals.is_ready() {
+            let follower = follower(&parts, &shared, &plan, &globals, (&bell, &ended));
+            bells.push(follower.bell());
+            actors.push(Box::new(follower));
+        }
         let metrics = parts.metrics.application(&application);
         let StreamsParts { topology, config, log, join, create_topics, .. } = parts;
         let supervisor = Supervisor::new(SupervisorParts {
@@ -136,6 +147,7 @@ impl Streams {
             stop,
             ended,
             bells,
+            globals,
         });
         actors.insert(0, Box::new(supervisor));
         actors.push(Box::new(restorer));
@@ -168,6 +180,29 @@ impl Streams {
         self.stop.store(true, Ordering::SeqCst);
         self.bell.ring();
     }
+}
+
+/// What keeps the global tables.
+fn follower(
+    parts: &StreamsParts,
+    shared: &Shared,
+    plan: &Arc<OnceLock<Arc<Plan>>>,
+    tables: &GlobalTables,
+    (waiting, ended): (&Bell, &Arc<AtomicBool>),
+) -> GlobalFollower {
+    GlobalFollower::new(GlobalParts {
+        application: parts.config.application_id.as_str().into(),
+        topology: Arc::clone(&parts.topology),
+        log: Arc::clone(&parts.log),
+        home: parts.home.clone(),
+        plan: Arc::clone(plan),
+        tables: tables.clone(),
+        board: shared.board.clone(),
+        metrics: parts.metrics.clone(),
+        reports: shared.reports.clone(),
+        waiting: waiting.clone(),
+        ended: Arc::clone(ended),
+    })
 }
 
 /// What all threads of an application share.
@@ -219,7 +254,11 @@ fn limits(parts: &StreamsParts) -> Limits {
 
 type SettingsOf = Arc<dyn Fn(TaskId) -> TaskSettings + Send + Sync>;
 
-fn settings(parts: &StreamsParts, plan: Arc<OnceLock<Arc<Plan>>>) -> SettingsOf {
+fn settings(
+    parts: &StreamsParts,
+    plan: Arc<OnceLock<Arc<Plan>>>,
+    globals: GlobalTables,
+) -> SettingsOf {
     let config = parts.config.clone();
     let application: Arc<str> = config.application_id.as_str().into();
     let (metrics, queue_bytes) = (parts.metrics.clone(), parts.queue_bytes);
@@ -237,6 +276,7 @@ fn settings(parts: &StreamsParts, plan: Arc<OnceLock<Arc<Plan>>>) -> SettingsOf 
         record_bytes_max: Some(record_bytes_max),
         tasks_family: None,
         whole_topology: false,
+        globals: globals.rows(),
         metrics: metrics.task(&application, &task.to_string()),
     })
 }

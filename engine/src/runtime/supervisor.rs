@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::board::Board;
+use super::global::GlobalTables;
 use super::lifecycle::StreamsState;
 use super::messages::{Command, FromThread, Report};
 use super::plan::Plan;
@@ -120,6 +121,8 @@ pub(super) struct SupervisorParts {
     /// Tells writer and restorer to end when they have nothing left to do; these are their bells.
     pub(super) ended: Arc<AtomicBool>,
     pub(super) bells: Vec<Bell>,
+    /// Tasks start once these are ready.
+    pub(super) globals: GlobalTables,
 }
 
 /// The actor.
@@ -138,6 +141,7 @@ pub(super) struct Supervisor {
     stop: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
     bells: Vec<Bell>,
+    globals: GlobalTables,
     tasks: Tasks,
     failed: bool,
 }
@@ -191,6 +195,7 @@ impl Supervisor {
             stop,
             ended,
             bells: parts.bells,
+            globals: parts.globals,
             tasks: Tasks::default(),
             failed: false,
         }
@@ -269,7 +274,7 @@ impl Supervisor {
     }
 
     fn join_group(&mut self) -> Next {
-        if !self.threads.iter().all(|thread| thread.initialised) {
+        if !self.threads.iter().all(|thread| thread.initialised) || !self.globals.is_ready() {
             return Next::Wait;
         }
         let plan = self.plan.get().expect("topics are set up");

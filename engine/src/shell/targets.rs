@@ -56,12 +56,16 @@ impl HostQueries {
             });
             let stores = stores.map(|(at, subtopology)| StoreInfo {
                 spec: topology.stores()[at].clone(),
-                subtopology,
+                subtopology: Some(subtopology),
             });
+            // No task has a global table's store.
+            let globals = topology.globals().iter();
+            let globals =
+                globals.map(|global| StoreInfo { spec: global.spec.clone(), subtopology: None });
             Arc::new(ApplicationInfo {
                 application_id: Arc::clone(id),
                 topology: describe(topology, id),
-                stores: stores.collect(),
+                stores: stores.chain(globals).collect(),
             })
         };
         let applications = view.applications.iter().map(info).collect();
@@ -134,6 +138,9 @@ impl QueryTarget for HostQueries {
 
     fn partitions(&self, application: &str, store: &str) -> Option<u32> {
         let streams = self.view.application(application)?;
+        if streams.topology().globals().iter().any(|global| *global.spec.name == *store) {
+            return Some(1);
+        }
         let at = streams.topology().stores().iter().position(|spec| *spec.name == *store)?;
         let all = streams.topology().subtopologies(application);
         let subtopology = all.iter().find(|subtopology| subtopology.stores.contains(&at))?;

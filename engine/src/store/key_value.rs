@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use headwater_state::database::Direction;
-use headwater_state::layout::timestamped;
+use headwater_state::layout::{successor, timestamped};
 use headwater_state::store::{KeyValueReads, KeyValueStore as Bytes, StorePartition};
 
 use super::StateStore;
@@ -182,6 +182,27 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     pub fn delete(&mut self, key: &K) -> Result<(), NodeError> {
         self.bytes.delete(self.keys.encode(key)?)?;
         Ok(())
+    }
+}
+
+impl<V: 'static> TimestampedKeyValueStore<Vec<u8>, V> {
+    /// Up to `limit` rows whose keys begin with `prefix` and come after `after`, in their order.
+    pub(crate) fn prefix_page(
+        &mut self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, V)>, NodeError> {
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let end = successor(prefix);
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut cursor = self.bytes.state().range(from, to, Direction::Forward)?;
+        let mut page = Vec::new();
+        while page.len() < limit && cursor.advance()? {
+            let (value, _) = self.decode_row(cursor.value())?;
+            page.push((cursor.key().to_vec(), value));
+        }
+        Ok(page)
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod changelog;
 pub mod error;
+mod global;
 mod join_window;
 mod key_value;
 mod keys;
@@ -28,6 +29,7 @@ use headwater_state::overlay::FrozenOverlay;
 use headwater_state::store::StorePartition;
 
 pub use changelog::{ChangelogFormat, RestoreTarget};
+pub use global::GlobalRows;
 pub use join_window::JoinWindowStore;
 pub(crate) use join_window::{WaitingKey, WaitingSerde, WaitingStore, WaitingValues};
 pub use key_value::{KeyValueStore, TimestampedKeyValueStore};

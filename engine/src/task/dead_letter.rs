@@ -22,10 +22,18 @@ pub(super) struct Why<'a> {
 /// The most that is kept of a message.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
+/// How the names of internal topics end.
+const INTERNAL: [&str; 4] = [
+    "-repartition",
+    "-changelog",
+    "-subscription-registration-topic",
+    "-subscription-response-topic",
+];
+
 /// The dead letter topic of records read from `topic`.
 pub fn dead_letter_topic(topic: &str, application_id: &str, configured: Option<&str>) -> Arc<str> {
-    let internal = topic.starts_with(application_id)
-        && (topic.ends_with("-repartition") || topic.ends_with("-changelog"));
+    let internal =
+        topic.starts_with(application_id) && INTERNAL.iter().any(|suffix| topic.ends_with(suffix));
     match configured {
         Some(configured) => configured.into(),
         None if internal => format!("{application_id}.dlq").into(),

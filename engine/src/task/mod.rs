@@ -36,7 +36,7 @@ use crate::processor::state::TaskState;
 use crate::record::batch::RecordBatch;
 use crate::record::fetched::Fetched;
 use crate::record::{Headers, Place, TaskId, TopicPartition};
-use crate::store::{StateStore, Stores};
+use crate::store::{GlobalRows, StateStore, Stores};
 use crate::time::{NO_TIMESTAMP, Now};
 use crate::topology::Topology;
 use queue::PartitionQueue;
@@ -60,6 +60,8 @@ pub struct TaskSettings {
     pub tasks_family: Option<Family>,
     /// Run the whole topology in this one task (the test driver), not one subtopology.
     pub whole_topology: bool,
+    /// The rows of the topology's global tables, by their number.
+    pub globals: Arc<[GlobalRows]>,
     /// Counters.
     pub metrics: TaskMetrics,
 }
@@ -104,12 +106,13 @@ impl StreamTask {
             let opened = topology.stores()[index].open(partition);
             slots[index] = Some(opened.map_err(|e| failed(id, None, e))?);
         }
-        let state = TaskState::new(
+        let mut state = TaskState::new(
             Stores::new(slots),
             id.partition,
             settings.on_error,
             Arc::clone(&settings.partition_counts),
         );
+        state.globals = Arc::clone(&settings.globals);
         let mut task = Self {
             id,
             topology: Arc::clone(topology),

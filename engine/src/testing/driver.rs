@@ -22,7 +22,8 @@ use crate::metrics::Metrics;
 use crate::record::batch::{RecordBatch, RecordBatchBuilder};
 use crate::record::{Headers, TaskId, TopicPartition, Window};
 use crate::serde::{SerdeError, SharedSerde};
-use crate::task::{StreamTask, TaskError, TaskSettings, store_family};
+use crate::store::{GlobalRows, StoreSpec};
+use crate::task::{StreamTask, TaskError, TaskSettings, positions_of_offsets, store_family};
 use crate::time::Now;
 use crate::topology::Topology;
 
@@ -47,11 +48,43 @@ use crate::topology::Topology;
 #[derive(Debug)]
 pub struct TopologyTestDriver {
     task: StreamTask,
+    parts: Parts,
     topology: Arc<Topology>,
     ends: BTreeMap<Arc<str>, i64>,
     outputs: BTreeMap<Arc<str>, VecDeque<TestBytes>>,
+    globals: Arc<[GlobalRows]>,
     wall_ms: i64,
 }
+
+/// What a task is made of, also when it starts anew.
+#[derive(Debug)]
+struct Parts {
+    database: Arc<dyn Database>,
+    leases: Leases,
+    settings: TaskSettings,
+}
+
+impl Parts {
+    fn task(
+        &self,
+        topology: &Arc<Topology>,
+        from: &TaskPositions,
+        now: Now,
+    ) -> Result<StreamTask, TaskError> {
+        let state = |source| TaskError::State { task: TASK, source };
+        let mut stores = Vec::new();
+        for (index, spec) in topology.stores().iter().enumerate() {
+            let family = store_family(&self.settings.application_id, &spec.name);
+            let lease = self.leases.grant(&family, 0);
+            let partition = StorePartition::open(Arc::clone(&self.database), lease);
+            stores.push((index, partition.map_err(state)?));
+        }
+        StreamTask::new(topology, TASK, stores, from, self.settings.clone(), now)
+    }
+}
+
+/// The one task.
+const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
 
 /// A record that came out, or went in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,17 +133,16 @@ impl TopologyTestDriver {
         config: &StreamsConfig,
         wall_clock_ms: i64,
     ) -> Result<Self, TaskError> {
-        let id = TaskId { subtopology: 0, partition: 0 };
-        let state = |source| TaskError::State { task: id, source };
+        let state = |source| TaskError::State { task: TASK, source };
         let database: Arc<dyn Database> = MemoryDisk::new().open("test").map_err(state)?;
         let leases = Leases::new();
         let application_id: Arc<str> = config.application_id.as_str().into();
-        let mut stores = Vec::new();
-        for (index, spec) in topology.stores().iter().enumerate() {
-            let lease = leases.grant(&store_family(&application_id, &spec.name), 0);
-            let partition = StorePartition::open(Arc::clone(&database), lease).map_err(state)?;
-            stores.push((index, partition));
-        }
+        let open = |spec: &StoreSpec| {
+            GlobalRows::open(Arc::clone(&database), &store_family(&application_id, &spec.name))
+        };
+        let globals: Result<Arc<[GlobalRows]>, _> =
+            topology.globals().iter().map(|global| open(&global.spec)).collect();
+        let globals = globals.map_err(state)?;
         let settings = TaskSettings {
             application_id: Arc::clone(&application_id),
             on_error: config.on_error,
@@ -120,21 +152,49 @@ impl TopologyTestDriver {
             record_bytes_max: None,
             tasks_family: None,
             whole_topology: true,
+            globals: Arc::clone(&globals),
             metrics: Metrics::new().task(&application_id, "0_0"),
         };
-        let from = TaskPositions::default();
-        let now = now(wall_clock_ms);
-        let mut task = StreamTask::new(topology, id, stores, &from, settings, now)?;
-        for input in 0..task.inputs().len() {
-            task.enqueue(input, Fetched { batches: Vec::new(), position: 0, at_end: true }, now);
-        }
-        Ok(Self {
+        let parts = Parts { database, leases, settings };
+        let task = parts.task(topology, &TaskPositions::default(), now(wall_clock_ms))?;
+        let mut driver = Self {
             task,
+            parts,
             topology: Arc::clone(topology),
             ends: BTreeMap::new(),
             outputs: BTreeMap::new(),
+            globals,
             wall_ms: wall_clock_ms,
-        })
+        };
+        driver.reach_ends();
+        Ok(driver)
+    }
+
+    /// Commits everything, stops the task and starts it anew from what was committed, on the same
+    /// stores: as a process that is killed behind a commit and comes back, or a task that moves.
+    /// Whatever a processor keeps outside of stores is gone, and wall-clock punctuations begin anew.
+    ///
+    /// # Errors
+    /// As [`pipe`](Self::pipe), and a processor's `init` failed.
+    pub fn restart(&mut self) -> Result<(), TaskError> {
+        let commit = self.task.prepare_commit(false)?;
+        let state = |source| TaskError::State { task: TASK, source };
+        let Parts { database, leases, .. } = &self.parts;
+        commit.state.write(leases, &**database, &[]).map_err(state)?;
+        let offsets: Vec<_> = commit.offsets.into_iter().map(|(p, o)| (p, Some(o))).collect();
+        let from = positions_of_offsets(TASK, &offsets)?;
+        self.task = self.parts.task(&self.topology, &from, now(self.wall_ms))?;
+        self.reach_ends();
+        Ok(())
+    }
+
+    /// Tells every queue that there is nothing more to read.
+    fn reach_ends(&mut self) {
+        for input in 0..self.task.inputs().len() {
+            let position = self.ends.get(&self.task.inputs()[input].topic).copied().unwrap_or(0);
+            let nothing = Fetched { batches: Vec::new(), position, at_end: true };
+            self.task.enqueue(input, nothing, now(self.wall_ms));
+        }
     }
 
     /// One record arrives, and everything it causes is processed.
@@ -152,6 +212,13 @@ impl TopologyTestDriver {
         timestamp: i64,
         headers: &Headers,
     ) -> Result<(), TaskError> {
+        if let Some(at) = self.topology.globals().iter().position(|g| *g.topic == *topic) {
+            let end = self.ends.entry(topic.into()).or_insert(0);
+            *end += 1;
+            let record = key.map(|key| (key, value, timestamp));
+            let state = |source| TaskError::State { task: self.task.id(), source };
+            return self.globals[at].apply(0, record, *end).map_err(state);
+        }
         let mut batch = RecordBatchBuilder::new();
         batch.append(timestamp, key, value, headers).expect("the test's headers keep the limits");
         let input = self.input(topic).expect("the topology reads the topic");
@@ -186,6 +253,9 @@ impl TopologyTestDriver {
     /// # Panics
     /// The topology has no such store, or a row is damaged.
     pub fn rows(&self, store: &str) -> Vec<StoredRow> {
+        if let Some(at) = self.topology.globals().iter().position(|g| *g.spec.name == *store) {
+            return global_rows(&self.globals[at]);
+        }
         let specs = self.topology.stores();
         let at = specs.iter().position(|s| *s.name == *store).expect("the topology has the store");
         let spec = &specs[at];
@@ -274,6 +344,18 @@ impl TopologyTestDriver {
         let fetched = Fetched { position: *end, batches: vec![batch], at_end: true };
         self.task.enqueue(input, fetched, now(self.wall_ms));
     }
+}
+
+fn global_rows(rows: &GlobalRows) -> Vec<StoredRow> {
+    let committed = rows.committed();
+    let mut cursor = committed.all(Direction::Forward).expect("memory can be read");
+    let mut found = Vec::new();
+    while cursor.advance().expect("memory can be read") {
+        let (time, value) = timestamped::decode(cursor.value()).expect("the row has its time");
+        let (key, value) = (cursor.key().to_vec(), value.to_vec());
+        found.push(StoredRow { key, window: None, value, timestamp: Some(time) });
+    }
+    found
 }
 
 fn now(wall_ms: i64) -> Now {

@@ -51,6 +51,8 @@ pub(crate) enum TopicName {
     External(Arc<str>),
     /// A repartition topic, `<application>-<name>-repartition`.
     Repartition(Arc<str>),
+    /// A topic of the topology's own, `<application>-<name>`.
+    Internal(Arc<str>),
 }
 
 impl TopicName {
@@ -59,6 +61,7 @@ impl TopicName {
         match self {
             TopicName::External(name) => Arc::clone(name),
             TopicName::Repartition(name) => format!("{application_id}-{name}-repartition").into(),
+            TopicName::Internal(name) => format!("{application_id}-{name}").into(),
         }
     }
 }
@@ -190,13 +193,23 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<GraphNode>,
     pub(crate) stores: Vec<StoreSpec>,
     pub(crate) repartitions: Vec<Repartition>,
+    pub(crate) globals: Vec<GlobalTable>,
     pub(crate) mistakes: Vec<Mistake>,
+}
+
+/// A global table of the topology.
+#[derive(Debug, Clone)]
+pub struct GlobalTable {
+    /// The topic it follows.
+    pub topic: Arc<str>,
+    /// Its store.
+    pub spec: StoreSpec,
 }
 
 /// A repartition topic of the topology.
 #[derive(Debug, Clone)]
 pub(crate) struct Repartition {
-    pub(crate) name: Arc<str>,
+    pub(crate) topic: TopicName,
     pub(crate) partitions: Option<u32>,
 }
 
@@ -253,24 +266,62 @@ impl Graph {
     }
 
     pub(crate) fn add_store(&mut self, spec: StoreSpec) -> usize {
-        self.check_name("store", &spec.name);
-        if self.stores.iter().any(|s| s.name == spec.name) {
-            let name = spec.name.to_string();
-            self.mistakes.push(Mistake::NameTaken { what: "store", name });
-        }
+        self.check_store(&spec);
         self.stores.push(spec);
         self.stores.len() - 1
     }
 
-    pub(crate) fn add_repartition(&mut self, name: &str, partitions: Option<u32>) -> TopicName {
-        self.check_name("repartition topic", name);
-        let name: Arc<str> = name.into();
-        if self.repartitions.iter().any(|r| r.name == name) {
-            let name = name.to_string();
-            self.mistakes.push(Mistake::NameTaken { what: "repartition topic", name });
+    fn check_store(&mut self, spec: &StoreSpec) {
+        self.check_name("store", &spec.name);
+        let mut taken = self.stores.iter().chain(self.globals.iter().map(|g| &g.spec));
+        if taken.any(|s| s.name == spec.name) {
+            let name = spec.name.to_string();
+            self.mistakes.push(Mistake::NameTaken { what: "store", name });
         }
-        self.repartitions.push(Repartition { name: Arc::clone(&name), partitions });
-        TopicName::Repartition(name)
+    }
+
+    pub(crate) fn add_repartition(&mut self, name: &str, partitions: Option<u32>) -> TopicName {
+        self.add_own_topic(name, TopicName::Repartition(name.into()), partitions)
+    }
+
+    /// A topic through which parts of the topology talk; as many partitions as its readers' other
+    /// inputs.
+    pub(crate) fn add_internal_topic(&mut self, name: &str) -> TopicName {
+        self.add_own_topic(name, TopicName::Internal(name.into()), None)
+    }
+
+    fn add_own_topic(
+        &mut self,
+        name: &str,
+        topic: TopicName,
+        partitions: Option<u32>,
+    ) -> TopicName {
+        let what = "repartition topic";
+        self.check_name(what, name);
+        if self.repartitions.iter().any(|r| r.topic == topic) {
+            self.mistakes.push(Mistake::NameTaken { what, name: name.to_owned() });
+        }
+        self.repartitions.push(Repartition { topic: topic.clone(), partitions });
+        topic
+    }
+
+    pub(crate) fn add_global(&mut self, topic: &str, spec: StoreSpec) -> usize {
+        self.check_store(&spec);
+        self.globals.push(GlobalTable { topic: topic.into(), spec });
+        self.globals.len() - 1
+    }
+
+    /// Topics that are read twice over, counting global tables.
+    pub(crate) fn check_globals(&mut self) {
+        for at in 0..self.globals.len() {
+            let topic = TopicName::External(Arc::clone(&self.globals[at].topic));
+            let role = Role::Source(topic);
+            let earlier = self.globals[..at].iter().any(|g| g.topic == self.globals[at].topic);
+            if earlier || self.nodes.iter().any(|n| n.role == role) {
+                let topic = self.globals[at].topic.to_string();
+                self.mistakes.push(Mistake::TopicReadTwice { topic });
+            }
+        }
     }
 
     pub(crate) fn check_name(&mut self, what: &'static str, name: &str) {

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use describe::{DescribedNode, Description};
+pub use graph::GlobalTable;
 pub use mistake::{Mistake, TopologyError};
 
 use crate::processor::node::{Node, Slot};
@@ -64,6 +65,7 @@ impl Topology {
         if !graph.nodes.iter().any(|n| matches!(n.role, Role::Source(_))) {
             graph.mistakes.push(Mistake::NoSource);
         }
+        graph.check_globals();
         let (subtopology_of, subtopologies) = cut(&graph);
         for subtopology in 0..subtopologies {
             let members = graph.nodes.iter().zip(&subtopology_of);
@@ -89,6 +91,11 @@ impl Topology {
     /// The stores, in the order they were added.
     pub fn stores(&self) -> &[StoreSpec] {
         &self.graph.stores
+    }
+
+    /// The global tables, in the order they were added.
+    pub fn globals(&self) -> &[GlobalTable] {
+        &self.graph.globals
     }
 
     /// The subtopologies, with topics as an application of this id names them.
@@ -122,7 +129,7 @@ impl Topology {
     pub fn repartition_topics(&self, application_id: &str) -> Vec<RepartitionTopic> {
         let subtopologies = self.subtopologies(application_id);
         let topic = |r: &graph::Repartition| {
-            let name = graph::TopicName::Repartition(Arc::clone(&r.name)).resolve(application_id);
+            let name = r.topic.resolve(application_id);
             let writers = subtopologies.iter().filter(|s| s.outputs.contains(&name));
             let written_from = writers.flat_map(|s| s.inputs.iter().cloned()).collect();
             RepartitionTopic { topic: name, partitions: r.partitions, written_from }

@@ -1,6 +1,8 @@
 //! Joins, splits and what makes a table of a stream, in scenarios.
 
-use headwater::dsl::{JoinKind, JoinWindows, Joined, StreamJoined, TableJoined, Tabled};
+use headwater::dsl::{
+    ForeignKeyJoined, JoinKind, JoinWindows, Joined, StreamJoined, TableJoined, Tabled,
+};
 use serde_json::Value as Json;
 
 use super::NoAnswer;
@@ -99,6 +101,62 @@ impl<'b> Nodes<'b> {
             }
             _ => unsupported(node),
         }
+    }
+
+    pub(super) fn global_table(&mut self, node: &Json) -> Result<Node<'b>, NoAnswer> {
+        let kept = self.materialized(node);
+        Ok(Node::GlobalTable(self.builder.global_table(text(node, "topic")?, Key::serde(), kept)))
+    }
+
+    pub(super) fn stream_global_join(&mut self, node: &Json) -> Result<Node<'b>, NoAnswer> {
+        let name = self.unnamed("join");
+        let joiner = functions::joiner(&node["joiner"])?;
+        let mapper = functions::key::<Key>(&node["key"])?;
+        let mapper = move |k: &Key, v: &Val| Some(mapper(k, v));
+        let (Node::Stream(left), Node::GlobalTable(right)) =
+            (self.get(node, "left")?, self.get(node, "right")?)
+        else {
+            return unsupported(node);
+        };
+        let joined = Joined::with(&name, Key::serde(), val());
+        Ok(Node::Stream(match kind(node)? {
+            JoinKind::Inner => {
+                let join = move |k: &Key, l: &Val, r: &Val| joiner(&key_text(k), l, r);
+                left.join_global(right, mapper, join, joined)
+            }
+            JoinKind::Left => {
+                let join =
+                    move |k: &Key, l: &Val, r: Option<&Val>| joiner(&key_text(k), l, or_null(r));
+                left.left_join_global(right, mapper, join, joined)
+            }
+            JoinKind::Outer => return unsupported(node),
+        }))
+    }
+
+    pub(super) fn fk_join(&mut self, node: &Json) -> Result<Node<'b>, NoAnswer> {
+        let name = self.unnamed("join");
+        let joiner = functions::joiner(&node["joiner"])?;
+        let foreign = functions::key::<Key>(&node["foreign_key"])?;
+        let foreign = move |k: &Key, v: &Val| Some(foreign(k, v));
+        let (Node::Table(left), Node::Table(right)) =
+            (self.get(node, "left")?, self.get(node, "right")?)
+        else {
+            return unsupported(node);
+        };
+        let joined = ForeignKeyJoined::with(&name, val(), val(), val());
+        let joined = if self.cached { joined.cached() } else { joined };
+        let made = match kind(node)? {
+            JoinKind::Inner => {
+                let join = move |l: &Val, r: &Val| joiner("", l, r);
+                left.foreign_key_join(*right, foreign, join, joined)
+            }
+            JoinKind::Left => {
+                let join = move |l: &Val, r: Option<&Val>| joiner("", l, or_null(r));
+                left.foreign_key_left_join(*right, foreign, join, joined)
+            }
+            JoinKind::Outer => return unsupported(node),
+        };
+        Ok(Node::Table(self.keep(node, made)))
     }
 
     pub(super) fn split(&mut self, node: &Json) -> Result<(), NoAnswer> {

@@ -41,6 +41,18 @@ impl NoAnswer {
 /// # Errors
 /// [`NoAnswer`] says why there is none.
 pub fn answer(scenario: &Json) -> Result<Json, NoAnswer> {
+    run(scenario, false)
+}
+
+/// The answer to a scenario whose task is stopped, committed and started anew after every step.
+///
+/// # Errors
+/// [`NoAnswer`] says why there is none.
+pub fn answer_with_restarts(scenario: &Json) -> Result<Json, NoAnswer> {
+    run(scenario, true)
+}
+
+fn run(scenario: &Json, restarts: bool) -> Result<Json, NoAnswer> {
     if scenario["format"] != json!(1) {
         return Err(NoAnswer::failed("the scenario is not of format 1"));
     }
@@ -59,6 +71,9 @@ pub fn answer(scenario: &Json) -> Result<Json, NoAnswer> {
     let mut written: BTreeMap<String, Vec<Json>> = BTreeMap::new();
     for (step, input) in scenario["input"].as_array().into_iter().flatten().enumerate() {
         run_step(&mut driver, input)?;
+        if restarts {
+            driver.restart().map_err(NoAnswer::failed)?;
+        }
         for (topic, windowed) in &outputs {
             for record in driver.take(topic) {
                 let key = key_json(record.key.as_deref(), *windowed).map_err(NoAnswer::failed)?;

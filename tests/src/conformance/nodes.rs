@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use headwater::dsl::{
-    Consumed, Grouped, KGroupedStream, KGroupedTable, KStream, KTable, Materialized, Produced,
-    Repartitioned, StreamsBuilder, TimeWindows,
+    Consumed, GlobalKTable, Grouped, KGroupedStream, KGroupedTable, KStream, KTable, Materialized,
+    Produced, Repartitioned, StreamsBuilder, TimeWindows,
 };
 use headwater::record::Windowed;
 use headwater::store::{StoreId, Stored, WindowSpec};
@@ -31,6 +31,7 @@ pub(super) enum Node<'b> {
     WindowedTable(Table<'b, Windowed<Key>>),
     Grouped(KGroupedStream<'b, Key, Val>),
     WindowedGrouped(KGroupedStream<'b, Windowed<Key>, Val>),
+    GlobalTable(GlobalKTable<'b, Key, Val>),
     GroupedTable(KGroupedTable<'b, Key, Val>),
     /// A grouping by this id, in windows.
     Windows(String, TimeWindows),
@@ -97,6 +98,9 @@ impl<'b> Nodes<'b> {
             }),
             "stream_table_join" => Some(self.stream_table_join(node)?),
             "stream_stream_join" => Some(self.stream_stream_join(node)?),
+            "global_table" => Some(self.global_table(node)?),
+            "stream_global_join" => Some(self.stream_global_join(node)?),
+            "fk_join" => Some(self.fk_join(node)?),
             "table_table_join" => Some(self.table_table_join(node)?),
             "split" => {
                 self.split(node)?;

@@ -116,7 +116,7 @@ impl World {
         let topics = vec![topic("orders", forever), topic("prices", Cleanup::Compact)];
         wait(&log.create_topics(topics));
         let stores: Vec<StoreInfo> =
-            specs().into_iter().map(|spec| StoreInfo { spec, subtopology: 0 }).collect();
+            specs().into_iter().map(|spec| StoreInfo { spec, subtopology: Some(0) }).collect();
         let info = |id: &&str| {
             Arc::new(ApplicationInfo {
                 application_id: (*id).into(),
