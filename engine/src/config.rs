@@ -54,6 +54,9 @@ pub struct StreamsConfig {
     /// Partitions of a repartition topic that does not say how many it wants; `None` is as many as
     /// the widest input of the subtopology that writes it.
     pub repartition_partitions: Option<u32>,
+    /// Records of repartition topics are deleted so often once they are read and committed (Kafka
+    /// Streams' `repartition.purge.interval.ms`).
+    pub purge_interval: Duration,
     /// Records processed of one task before the next task's turn.
     pub records_per_turn: usize,
 }
@@ -70,6 +73,7 @@ impl StreamsConfig {
             on_error: OnError::default(),
             dead_letter_topic: None,
             repartition_partitions: None,
+            purge_interval: Duration::from_secs(30),
             records_per_turn: 256,
         }
     }
@@ -182,6 +186,59 @@ pub struct KafkaConfig {
     pub sasl_mechanism: Option<String>,
     /// Further properties of librdkafka, name and value.
     pub properties: Vec<(String, String)>,
+    /// How the processes of an application share its tasks.
+    pub group: GroupConfig,
+}
+
+/// How the processes of one application share its tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// Who decides which process runs which task.
+    pub membership: MembershipKind,
+    /// The protocol of a consumer group.
+    pub protocol: GroupProtocol,
+    /// After so long without a heartbeat the other processes take the tasks over. Under
+    /// [`GroupProtocol::Consumer`] the broker's setting counts, not this one.
+    pub session_timeout: Duration,
+    /// How long a member may take to commit and close tasks that it gives up.
+    pub rebalance_timeout: Duration,
+    /// Names this process among those of the application, the same after every restart. `None` takes
+    /// a name that is made once and kept in the state directory.
+    pub instance_id: Option<String>,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            membership: MembershipKind::default(),
+            protocol: GroupProtocol::default(),
+            session_timeout: Duration::from_secs(30),
+            rebalance_timeout: Duration::from_secs(60),
+            instance_id: None,
+        }
+    }
+}
+
+/// Who decides which process runs which task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MembershipKind {
+    /// Kafka's group coordinator: processes share the tasks, and take over from each other.
+    #[default]
+    ConsumerGroup,
+    /// Nobody: this process runs every task. A second one fences it.
+    Single,
+}
+
+/// The protocol of a consumer group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GroupProtocol {
+    /// JoinGroup and SyncGroup, with static membership (KIP-345): a process that restarts within the
+    /// session timeout gets its tasks back at once, and nobody else notices.
+    #[default]
+    Classic,
+    /// The broker assigns, step by step (KIP-848, Kafka 4.0 and later): only tasks that move stop. A
+    /// process that was killed gets in again only when its old session is over.
+    Consumer,
 }
 
 /// Settings of one process.
@@ -282,8 +339,30 @@ impl KafkaConfig {
                 "SASL mechanism '{mechanism}' is not PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
             ));
         }
+        self.group.collect_mistakes(mistakes);
     }
 }
+
+impl GroupConfig {
+    fn collect_mistakes(&self, mistakes: &mut Vec<String>) {
+        let (session, rebalance) = (self.session_timeout, self.rebalance_timeout);
+        if session < MIN_SESSION_TIMEOUT {
+            mistakes.push(format!("session timeout {session:?} is less than 1s"));
+        }
+        if rebalance < session {
+            mistakes.push(format!(
+                "rebalance timeout {rebalance:?} is less than the session timeout {session:?}"
+            ));
+        }
+        if let Some(id) = &self.instance_id
+            && let Err(why) = check_name(id)
+        {
+            mistakes.push(format!("instance id '{id}' {why}"));
+        }
+    }
+}
+
+const MIN_SESSION_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

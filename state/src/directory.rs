@@ -69,6 +69,9 @@ struct IdentityFile {
     mode: Mode,
     applications: BTreeSet<String>,
     cluster: Option<String>,
+    /// Absent before the directory was asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<String>,
 }
 
 /// Only what every format has.
@@ -82,6 +85,7 @@ struct AnyFormat {
 pub struct StateDirectory {
     storage: Storage,
     identity: Identity,
+    process: Option<String>,
     _lock: Lock,
 }
 
@@ -115,7 +119,7 @@ impl StateDirectory {
             check_name("application id", application)?;
         }
         let lock = lock(&storage)?;
-        let mut directory = Self { storage, identity: wanted, _lock: lock };
+        let mut directory = Self { storage, identity: wanted, process: None, _lock: lock };
         directory.check_identity()?;
         Ok(directory)
     }
@@ -123,6 +127,21 @@ impl StateDirectory {
     /// What the directory is recorded to be made for.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The name of the process that this directory belongs to: `fresh` at the first call, the same
+    /// ever after. By it a group knows the process again when it comes back.
+    ///
+    /// # Errors
+    /// `Io` or `Full`: the name could not be kept.
+    pub fn process(&mut self, fresh: impl FnOnce() -> String) -> Result<String> {
+        if let Some(process) = &self.process {
+            return Ok(process.clone());
+        }
+        let process = fresh();
+        self.process = Some(process.clone());
+        self.write_identity()?;
+        Ok(process)
     }
 
     fn check_identity(&mut self) -> Result<()> {
@@ -151,6 +170,7 @@ impl StateDirectory {
                     wanted: names(&applications),
                 });
             }
+            self.process = found.process;
             applications.extend(found.applications.iter().cloned());
             // Once known, a cluster stays recorded.
             let cluster = found.cluster.clone().or_else(|| wanted.cluster.clone());
@@ -191,6 +211,7 @@ impl StateDirectory {
             mode: self.identity.mode,
             applications: self.identity.applications.clone(),
             cluster: self.identity.cluster.clone(),
+            process: self.process.clone(),
         };
         let mut bytes = serde_json::to_vec_pretty(&file).expect("names are valid JSON");
         bytes.push(b'\n');

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{ConfigError, HostConfig, KafkaConfig, Secret, StreamsConfig, all_well};
+use super::{
+    ConfigError, GroupConfig, GroupProtocol, HostConfig, KafkaConfig, MembershipKind, Secret,
+    StreamsConfig, all_well,
+};
 
 /// The variables, one line each, for `--help`.
 pub const HELP: &str = "\
@@ -17,6 +20,11 @@ KAFKA_SSL_CA, KAFKA_SSL_CERT, KAFKA_SSL_KEY   files of the authority, the certif
 KAFKA_USERNAME, KAFKA_PASSWORD                SASL is on when a user is named
 KAFKA_SASL_MECHANISM  PLAIN (default), SCRAM-SHA-256 or SCRAM-SHA-512
 KAFKA_PROPERTIES      further librdkafka properties, name=value separated by commas
+KAFKA_MEMBERSHIP      consumer_group (default): processes share the tasks; single: this one has all
+KAFKA_GROUP_PROTOCOL  classic (default, static membership) or consumer (KIP-848, Kafka 4.0)
+KAFKA_SESSION_TIMEOUT_MS      silence after which others take the tasks over (30000; classic)
+KAFKA_REBALANCE_TIMEOUT_MS    time to commit and close tasks that are given up (60000)
+KAFKA_INSTANCE_ID     name of this process in its group; unset: made once, kept in STATE_DIR
 STATE_DIR             where state lives (headwater-state)
 APPLICATION_ID        the application id, in place of the topology's own
 COMMIT_INTERVAL_MS    how often a thread commits, in milliseconds (100)
@@ -144,7 +152,38 @@ impl Reader {
             password: self.text("KAFKA_PASSWORD").map(Secret::new),
             sasl_mechanism: self.text("KAFKA_SASL_MECHANISM").map(|m| m.to_ascii_uppercase()),
             properties,
+            group: self.group(),
         })
+    }
+
+    fn group(&mut self) -> GroupConfig {
+        let defaults = GroupConfig::default();
+        let kinds =
+            [("consumer_group", MembershipKind::ConsumerGroup), ("single", MembershipKind::Single)];
+        let protocols =
+            [("classic", GroupProtocol::Classic), ("consumer", GroupProtocol::Consumer)];
+        let mut millis = |name, default| {
+            self.number(name, "a number of milliseconds").map_or(default, Duration::from_millis)
+        };
+        let session_timeout = millis("KAFKA_SESSION_TIMEOUT_MS", defaults.session_timeout);
+        let rebalance = defaults.rebalance_timeout.max(session_timeout);
+        GroupConfig {
+            session_timeout,
+            rebalance_timeout: millis("KAFKA_REBALANCE_TIMEOUT_MS", rebalance),
+            membership: self.one_of("KAFKA_MEMBERSHIP", &kinds).unwrap_or_default(),
+            protocol: self.one_of("KAFKA_GROUP_PROTOCOL", &protocols).unwrap_or_default(),
+            instance_id: self.text("KAFKA_INSTANCE_ID"),
+        }
+    }
+
+    fn one_of<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name)?;
+        let found = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
+        if found.is_none() {
+            let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+            self.mistakes.push(format!("{name}='{text}' is not {}", words.join(" or ")));
+        }
+        found
     }
 }
 
@@ -186,6 +225,30 @@ mod tests {
         assert_eq!(kafka.brokers, ["a:1", "b:2"]);
         assert!(!kafka.ssl);
         assert!(read("true").host.kafka.expect("kafka").ssl);
+    }
+
+    #[test]
+    fn membership_is_a_classic_group_unless_it_says_otherwise() {
+        let read = |variables: &[(&str, &str)]| {
+            let mut all = vec![("KAFKA_BROKERS", "a:1")];
+            all.extend(variables);
+            parse(&all).map(|environment| environment.host.kafka.expect("kafka").group)
+        };
+        assert_eq!(read(&[]).expect("valid"), GroupConfig::default());
+        let group = read(&[
+            ("KAFKA_MEMBERSHIP", "single"),
+            ("KAFKA_GROUP_PROTOCOL", "consumer"),
+            ("KAFKA_SESSION_TIMEOUT_MS", "90000"),
+            ("KAFKA_INSTANCE_ID", "pod-1"),
+        ])
+        .expect("valid");
+        assert_eq!(group.membership, MembershipKind::Single);
+        assert_eq!(group.protocol, GroupProtocol::Consumer);
+        assert_eq!(group.rebalance_timeout, Duration::from_secs(90), "it covers the session");
+        assert_eq!(group.instance_id.as_deref(), Some("pod-1"));
+        let error = read(&[("KAFKA_MEMBERSHIP", "many"), ("KAFKA_GROUP_PROTOCOL", "streams")])
+            .expect_err("two mistakes");
+        assert_eq!(error.mistakes.len(), 2, "{error}");
     }
 
     #[test]

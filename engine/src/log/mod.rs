@@ -13,6 +13,7 @@
 //! ```
 
 pub mod embedded;
+mod group;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod sim;
@@ -30,6 +31,7 @@ use crate::error::{Classified, ErrorClass};
 use crate::record::batch::RecordBatch;
 pub use crate::record::fetched::{CommittedOffset, Fetched};
 use crate::record::{RecordPrint, TopicPartition};
+pub use group::{GroupEvent, GroupMember, GroupRequest};
 
 /// The answer of a call to a log.
 pub type LogResult<T> = Result<T, LogError>;
@@ -274,4 +276,13 @@ pub trait Log: Send + Sync {
         transactional_id: &str,
         bell: Bell,
     ) -> LogResult<Box<dyn TransactionalProducer>>;
+    /// Joins a consumer group as a new member. `bell` rings when it has news.
+    ///
+    /// # Errors
+    /// `Fatal`: this log has no groups, or the request is refused.
+    fn join(&self, request: GroupRequest, bell: Bell) -> LogResult<Box<dyn GroupMember>> {
+        drop(bell);
+        let why = format!("the {} log has no group {}", self.kind(), request.group);
+        Err(LogError::new(ErrorClass::Fatal, "join the group", why))
+    }
 }

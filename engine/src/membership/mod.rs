@@ -1,5 +1,5 @@
 //! The membership seam: which tasks this instance runs, and who it is when it commits. `single`
-//! owns everything; group protocols come and go with members. Knows nothing of topologies' nodes,
+//! owns everything; `consumer_group` shares the tasks with other processes. Knows nothing of topologies' nodes,
 //! threads or stores.
 //!
 //! ```text
@@ -9,6 +9,7 @@
 //!                          +---------------- Lost -----------------+   (no acknowledge: too late)
 //! ```
 
+pub mod consumer_group;
 pub mod sim;
 pub mod single;
 
@@ -56,6 +57,8 @@ pub enum MembershipEvent {
 pub struct TaskSpace {
     /// Partitions by subtopology.
     pub partitions: Vec<u32>,
+    /// Topics read, by subtopology; all of one have the same number of partitions.
+    pub inputs: Vec<Vec<Arc<str>>>,
 }
 
 impl TaskSpace {
@@ -80,8 +83,12 @@ pub trait Membership: Send {
     fn acknowledge(&mut self);
     /// Who commits this task now. Captured when a transaction begins.
     fn identity(&self, task: TaskId) -> Option<Identity>;
-    /// Leaves the group, after all tasks are closed.
+    /// Leaves the group, after all tasks are closed. May take until [`has_left`](Self::has_left).
     fn leave(&mut self);
+    /// The group needs nothing more of this process after [`leave`](Self::leave).
+    fn has_left(&self) -> bool {
+        true
+    }
     /// Rings when there may be news.
     fn listen(&mut self, bell: Bell);
 }

@@ -415,7 +415,9 @@ mod tests {
 
         fn member(&self, name: &str) -> (Process, SimMember) {
             let process = Process::new(name);
-            let member = self.group.member(&process, TaskSpace { partitions: vec![4] });
+            let member = self
+                .group
+                .member(&process, TaskSpace { partitions: vec![4], ..TaskSpace::default() });
             (process, member)
         }
 

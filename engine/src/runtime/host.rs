@@ -13,18 +13,20 @@ use headwater_state::StateError;
 use headwater_state::directory::{Identity, StateDirectory, Storage};
 use headwater_state::error::Mode;
 use headwater_state::lease::Leases;
+use uuid::Uuid;
 
 use super::lifecycle::StreamsState;
 use super::memory::MemoryShares;
 use super::restorer::StateHome;
-use super::streams::{Streams, StreamsParts};
+use super::streams::{Join, Streams, StreamsParts};
 use crate::actor::spawn::{Running, spawn};
 use crate::actor::{Actor, Bell};
-use crate::config::{ConfigError, HostConfig, StreamsConfig};
+use crate::config::{ConfigError, GroupConfig, HostConfig, MembershipKind, StreamsConfig};
 use crate::log::embedded::{EmbeddedLog, EmbeddedSettings};
-use crate::log::{Log, LogError};
-use crate::membership::Membership;
+use crate::log::{GroupRequest, Log, LogError};
+use crate::membership::consumer_group::ConsumerGroup;
 use crate::membership::single::Single;
+use crate::membership::{Membership, TaskSpace};
 use crate::metrics::Metrics;
 use crate::time::{Clock, Now, SystemClock};
 use crate::topology::Topology;
@@ -147,7 +149,8 @@ impl Host {
         tracing::info!(%memory, "memory");
         let names = applications.iter().map(|a| a.config.application_id.clone()).collect();
         let opened = Opened::open(&config, &memory, names)?;
-        let Opened { directory, log, embedded, home, leases, mut actors } = opened;
+        let Opened { directory, log, embedded, home, leases, instance, mut actors } = opened;
+        let grouped = config.kafka.as_ref().map(|kafka| kafka.group.clone());
         let metrics = Metrics::new();
         let threads: usize = applications.iter().map(|a| a.config.threads).sum();
         let mut running = Vec::new();
@@ -157,13 +160,11 @@ impl Host {
             let (streams, more) = Streams::build(StreamsParts {
                 topology,
                 config,
-                instance: SINGLE_INSTANCE.to_owned(),
+                instance: instance.clone().unwrap_or_else(|| SINGLE_INSTANCE.to_owned()),
                 log: Arc::clone(&log),
                 home: home.clone(),
                 leases: leases.clone(),
-                join: Box::new(move |space| {
-                    Ok(Box::new(Single::new(group, space)) as Box<dyn Membership>)
-                }),
+                join: join(group, Arc::clone(&log), grouped.clone().zip(instance.clone())),
                 metrics: metrics.clone(),
                 overlay_bytes: memory.overlay_of_thread(threads),
                 queue_bytes: memory.queues / count,
@@ -292,6 +293,26 @@ fn check(config: &HostConfig, applications: &[Application]) -> Result<(), Config
     if mistakes.is_empty() { Ok(()) } else { Err(ConfigError { mistakes }) }
 }
 
+/// How an application finds out which tasks are its own: alone, or as a member of a group.
+fn join(group: Arc<str>, log: Arc<dyn Log>, grouped: Option<(GroupConfig, String)>) -> Join {
+    Box::new(move |space: TaskSpace| {
+        let Some((config, instance)) = grouped else {
+            return Ok(Box::new(Single::new(group, space)) as Box<dyn Membership>);
+        };
+        let topics: BTreeSet<Arc<str>> = space.inputs.iter().flatten().cloned().collect();
+        let request = GroupRequest {
+            group: Arc::clone(&group),
+            topics: topics.into_iter().collect(),
+            instance: instance.into(),
+            protocol: config.protocol,
+            session_timeout: config.session_timeout,
+            rebalance_timeout: config.rebalance_timeout,
+        };
+        let member = log.join(request, Bell::new())?;
+        Ok(Box::new(ConsumerGroup::new(group, space, member)) as Box<dyn Membership>)
+    })
+}
+
 /// The first application that failed.
 fn failure(applications: &[Streams]) -> Option<HostError> {
     applications.iter().find_map(|streams| {
@@ -307,6 +328,8 @@ struct Opened {
     embedded: Option<Arc<EmbeddedLog>>,
     home: StateHome,
     leases: Leases,
+    /// Names this process in its groups; `None` where it is in none.
+    instance: Option<String>,
     actors: Vec<Box<dyn Actor>>,
 }
 
@@ -318,12 +341,21 @@ impl Opened {
     ) -> Result<Self, HostError> {
         let storage = storage(config, memory);
         let leases = Leases::new();
-        if config.kafka.is_some() {
+        if let Some(kafka) = &config.kafka {
             let (log, cluster) = connect(config, memory)?;
             let identity = Identity { mode: Mode::Kafka, applications, cluster };
-            let directory = Arc::new(StateDirectory::open(storage, identity)?);
+            let mut directory = StateDirectory::open(storage, identity)?;
+            let instance = match (kafka.group.membership, &kafka.group.instance_id) {
+                (MembershipKind::Single, _) => None,
+                (MembershipKind::ConsumerGroup, Some(given)) => Some(given.clone()),
+                (MembershipKind::ConsumerGroup, None) => {
+                    Some(directory.process(|| Uuid::new_v4().simple().to_string())?)
+                }
+            };
+            let directory = Arc::new(directory);
             let home = StateHome::PerTask(Arc::clone(&directory));
-            return Ok(Self { directory, log, embedded: None, home, leases, actors: Vec::new() });
+            let (embedded, actors) = (None, Vec::new());
+            return Ok(Self { directory, log, embedded, home, leases, instance, actors });
         }
         let identity = Identity { mode: Mode::Embedded, applications, cluster: None };
         let directory = Arc::new(StateDirectory::open(storage, identity)?);
@@ -332,7 +364,7 @@ impl Opened {
         let (log, actors) = EmbeddedLog::open(Arc::clone(&database), leases.clone(), settings)?;
         let home = StateHome::Shared(database);
         let embedded = Some(Arc::clone(&log));
-        Ok(Self { directory, log, embedded, home, leases, actors })
+        Ok(Self { directory, log, embedded, home, leases, instance: None, actors })
     }
 }
 

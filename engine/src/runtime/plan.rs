@@ -113,10 +113,11 @@ impl Plan {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
+        let inputs = subtopologies.iter().map(|s| s.inputs.clone()).collect();
         let mut plan = Self {
             application,
             subtopologies,
-            space: TaskSpace { partitions },
+            space: TaskSpace { partitions, inputs },
             counts: Arc::default(),
             internal: Vec::new(),
             stores: topology.stores().to_vec(),

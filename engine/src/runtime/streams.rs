@@ -249,6 +249,7 @@ fn limits(parts: &StreamsParts) -> Limits {
         commit_interval: parts.config.commit_interval,
         overlay_bytes: parts.config.overlay_limit.unwrap_or(parts.overlay_bytes),
         records_per_turn: parts.config.records_per_turn,
+        purge_interval: parts.config.purge_interval,
     }
 }
 

@@ -37,6 +37,8 @@ use crate::time::Now;
 const POLL: Duration = Duration::from_millis(2);
 /// The membership is asked at least this often.
 const MEMBERSHIP_POLL: Duration = Duration::from_millis(50);
+/// A group that does not answer is left without a word after this time.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// One thread as the supervisor sees it.
 pub(super) struct Link {
@@ -89,6 +91,8 @@ struct Tasks {
     revoked: Option<BTreeSet<TaskId>>,
     /// Where a task was last.
     last: BTreeMap<TaskId, usize>,
+    /// The membership's last word was an assignment, be it of nothing.
+    assigned: bool,
 }
 
 impl Tasks {
@@ -143,6 +147,7 @@ pub(super) struct Supervisor {
     bells: Vec<Bell>,
     globals: GlobalTables,
     tasks: Tasks,
+    leaving_until: Option<Duration>,
     failed: bool,
 }
 
@@ -169,7 +174,7 @@ impl Actor for Supervisor {
             Stage::Topics(_) => self.set_up(now),
             Stage::Threads => self.join_group(),
             Stage::Member => self.follow(now),
-            Stage::Stopping => self.end_if_stopped(),
+            Stage::Stopping => self.end_if_stopped(now),
             Stage::Over => return Next::Done,
         };
         let delivered = self.threads.iter_mut().map(Link::deliver).fold(true, |all, one| all & one);
@@ -197,6 +202,7 @@ impl Supervisor {
             bells: parts.bells,
             globals: parts.globals,
             tasks: Tasks::default(),
+            leaving_until: None,
             failed: false,
         }
     }
@@ -315,7 +321,7 @@ impl Supervisor {
         }
         self.spread_identity();
         let waits = self.tasks.revoked.is_some() || !self.tasks.deferred.is_empty();
-        if !waits && self.tasks.running.len() == self.tasks.owner.len() {
+        if !waits && self.tasks.assigned && self.tasks.running.len() == self.tasks.owner.len() {
             self.become_state(StreamsState::Running);
         }
         Next::WakeAt(now.monotonic + MEMBERSHIP_POLL)
@@ -327,6 +333,7 @@ impl Supervisor {
 
     fn handle(&mut self, event: MembershipEvent) {
         tracing::info!(application = self.name, ?event, "membership");
+        self.tasks.assigned = matches!(event, MembershipEvent::Assigned { .. });
         match event {
             MembershipEvent::Assigned { tasks, .. } => self.assign(tasks),
             MembershipEvent::Revoked { tasks, .. } => {
@@ -408,12 +415,19 @@ impl Supervisor {
 
     // ---- the end -------------------------------------------------------------------------------
 
-    fn end_if_stopped(&mut self) -> Next {
+    fn end_if_stopped(&mut self, now: Now) -> Next {
         if !self.threads.iter().all(|thread| thread.stopped) {
             return Next::Wait;
         }
-        if let Some(mut membership) = self.membership.take() {
-            membership.leave();
+        if let Some(membership) = &mut self.membership {
+            let until = *self.leaving_until.get_or_insert_with(|| {
+                membership.leave();
+                now.monotonic + LEAVE
+            });
+            if !membership.has_left() && now.monotonic < until {
+                return Next::WakeAt((now.monotonic + MEMBERSHIP_POLL).min(until));
+            }
+            self.membership = None;
         }
         self.become_state(match self.failed {
             true => StreamsState::Error,

@@ -59,8 +59,6 @@ use work::{Failure, RETRY, guarded};
 const POLL: Duration = Duration::from_millis(2);
 /// So many transactions in a row may be lost to refused records, each to another.
 const REFUSED_MAX: usize = 1_000;
-/// Committed records of repartition topics are deleted this often (`repartition.purge.interval.ms`).
-const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What a thread is made of.
 pub(crate) struct ThreadParts {
@@ -88,6 +86,7 @@ pub(crate) struct Limits {
     /// Uncommitted bytes of all its tasks.
     pub(crate) overlay_bytes: usize,
     pub(crate) records_per_turn: usize,
+    pub(crate) purge_interval: Duration,
 }
 
 /// The actor. See the [module](self).
@@ -365,7 +364,8 @@ impl StreamThread {
     }
 
     fn purge(&mut self, now: Now) {
-        if self.purge.is_empty() || now.monotonic < self.purged_at + PURGE_INTERVAL {
+        let due = self.purged_at + self.parts.limits.purge_interval;
+        if self.purge.is_empty() || now.monotonic < due {
             return;
         }
         self.purged_at = now.monotonic;

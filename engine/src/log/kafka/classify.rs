@@ -12,6 +12,7 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::ffi::group::TransactionError;
 use crate::error::ErrorClass;
 use crate::log::LogError;
 
@@ -322,13 +323,24 @@ pub(super) fn from_transaction(operation: &'static str, error: &KafkaError) -> F
     let KafkaError::Transaction(flags) = error else {
         return Failed::Known(from_kafka(operation, error));
     };
-    let mut known = from_code(operation, flags.code());
-    known.message = format!("{}: {}", flags.string(), known.message);
+    let flags = TransactionError {
+        code: flags.code(),
+        message: flags.string(),
+        is_fatal: flags.is_fatal(),
+        requires_abort: flags.txn_requires_abort(),
+    };
+    from_flags(operation, &flags)
+}
+
+/// The same, of a call that rdkafka does not offer.
+pub(super) fn from_flags(operation: &'static str, error: &TransactionError) -> Failed {
+    let mut known = from_code(operation, error.code);
+    known.message = format!("{}: {}", error.message, known.message);
     let decided = matches!(known.class, ErrorClass::Fenced | ErrorClass::Fatal);
-    if flags.is_fatal() && !decided {
+    if error.is_fatal && !decided {
         return Failed::Unknown(known.to_string());
     }
-    if flags.txn_requires_abort() && known.class == ErrorClass::Retry {
+    if error.requires_abort && known.class == ErrorClass::Retry {
         known.class = ErrorClass::Abort;
     }
     Failed::Known(known)

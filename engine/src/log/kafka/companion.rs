@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
-use rdkafka::consumer::{Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
@@ -27,6 +26,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::Shared;
 use super::classify::{self, Failed};
 use super::deadlines::Guarded;
+use super::ffi::group::{GroupMetadata, send_offsets};
 use super::producer::{Backlog, Client, push};
 use crate::error::ErrorClass;
 use crate::log::{CommitRequest, Committed, CommittedOffset, Identity, LogError, LogResult};
@@ -169,39 +169,21 @@ impl Companion {
     ) -> Result<(), Failed> {
         let operation = "commit offsets";
         let list = offset_list(offsets).map_err(Failed::Known)?;
-        let metadata = self.group_metadata(identity).map_err(Failed::Known)?;
+        let Identity { group, member, epoch } = identity;
+        // Without a member the transactional id alone fences.
+        let metadata = GroupMetadata::new(group, *epoch, member, None).ok_or_else(|| {
+            let why = format!("'{member}' of group '{group}' is no name of a member");
+            Failed::Known(LogError::new(ErrorClass::Fatal, operation, why))
+        })?;
         let within = deadline.saturating_sub(self.now()).max(Duration::from_secs(1));
-        self.client.send_offsets_to_transaction(&list, &metadata, within).map_err(|error| {
-            match classify::from_transaction(operation, &error) {
+        send_offsets(&self.client, &list, &metadata, within).map_err(|error| {
+            match classify::from_flags(operation, &error) {
                 // The transaction has not been ended, so nothing of it is committed.
                 Failed::Known(known) if known.class == ErrorClass::Retry => {
                     Failed::Known(LogError { class: ErrorClass::Abort, ..known })
                 }
                 other => other,
             }
-        })
-    }
-
-    /// The group's metadata without a member: the transactional id alone fences.
-    fn group_metadata(&self, identity: &Identity) -> LogResult<ConsumerGroupMetadata> {
-        let operation = "commit offsets";
-        if !identity.member.is_empty() || identity.epoch != -1 {
-            return Err(LogError::new(
-                ErrorClass::Fatal,
-                operation,
-                format!(
-                    "member '{}' of group {} has no consumer here",
-                    identity.member, identity.group
-                ),
-            ));
-        }
-        let consumer = self.shared.group(&identity.group)?;
-        consumer.client().group_metadata().ok_or_else(|| {
-            LogError::new(
-                ErrorClass::Fatal,
-                operation,
-                format!("the client of group {} has no group", identity.group),
-            )
         })
     }
 

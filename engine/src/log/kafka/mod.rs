@@ -8,12 +8,13 @@
 //!         └── commit, abort, initialise ──> Companion (one a producer) ──> blocking calls
 //!    KafkaLog ── topics, offsets ──> Admin (one) ────────────────────────> blocking calls
 //!                                    Fetcher (one a consumer) ──────────> events
+//!    membership <── GroupEvent ───── KafkaMember (one a group) ─────────> rebalances
 //!                                    Deadlines (one) abandons what hangs
 //! ```
 //!
 //! Input is read by one consumer that all tasks share, restoring by another; a second consumer is
-//! opened only if a partition is read twice at once. Partitions are assigned by hand; a group is
-//! used for its committed offsets alone. Back-pressure is not taking: a full partition queue stops
+//! opened only if a partition is read twice at once. Partitions are assigned by hand; a member of a
+//! group is a consumer of its own, which fetches nothing. Back-pressure is not taking: a full partition queue stops
 //! the fetching of that partition, and nothing is ever paused, which would throw the queue away.
 
 mod admin;
@@ -23,6 +24,8 @@ mod context;
 mod deadlines;
 mod deliveries;
 mod fetcher;
+mod ffi;
+mod group;
 mod producer;
 mod reader;
 mod settings;
@@ -45,12 +48,13 @@ use self::context::Voice;
 use self::deadlines::Deadlines;
 use self::deliveries::Deliveries;
 use self::fetcher::Fetcher;
+use self::group::KafkaMember;
 use self::producer::KafkaProducer;
 use self::reader::{Ends, KafkaReader};
 use self::sizes::Sizes;
 use super::{
-    CommittedOffset, Isolation, Log, LogError, LogResult, OffsetQuery, PartitionReader, Purpose,
-    TopicSpec, TransactionalProducer,
+    CommittedOffset, GroupMember, GroupRequest, Isolation, Log, LogError, LogResult, OffsetQuery,
+    PartitionReader, Purpose, TopicSpec, TransactionalProducer,
 };
 use crate::actor::spawn::spawn_blocking;
 use crate::actor::{Bell, Poll, Ticket, ticket};
@@ -343,5 +347,9 @@ impl Log for KafkaLog {
         })?;
         let shared = Arc::clone(shared);
         Ok(Box::new(KafkaProducer::new(client, commands, shared, bell, transactional_id)))
+    }
+
+    fn join(&self, request: GroupRequest, bell: Bell) -> LogResult<Box<dyn GroupMember>> {
+        Ok(Box::new(KafkaMember::join(&self.shared, request, bell)?))
     }
 }

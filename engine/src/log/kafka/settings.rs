@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::config::KafkaConfig;
+use crate::config::{GroupProtocol, KafkaConfig};
 use crate::error::ErrorClass;
-use crate::log::{Isolation, LogError, LogResult};
+use crate::log::{GroupRequest, Isolation, LogError, LogResult};
 
 /// How the log uses its clients. Connections and credentials are [`KafkaConfig`]'s.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Default for KafkaSettings {
 }
 
 /// Properties that the log sets itself. Correctness hangs on each of them.
-const OWN: [&str; 14] = [
+const OWN: [&str; 18] = [
     "acks",
     "allow.auto.create.topics",
     "auto.offset.reset",
@@ -57,8 +57,12 @@ const OWN: [&str; 14] = [
     "enable.idempotence",
     "enable.partition.eof",
     "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "group.remote.assignor",
     "isolation.level",
     "message.timeout.ms",
+    "partition.assignment.strategy",
     "request.required.acks",
     "transaction.timeout.ms",
     "transactional.id",
@@ -148,6 +152,43 @@ pub(super) fn consumer(
     set_default(&mut client, "fetch.queue.backoff.ms", "5");
     set_default(&mut client, "fetch.wait.max.ms", "100");
     client
+}
+
+/// A member of a group. It fetches nothing, so nothing that concerns fetching is set.
+pub(super) fn member(common: &ClientConfig, request: &GroupRequest) -> ClientConfig {
+    let mut client = common.clone();
+    client
+        .set("group.id", &*request.group)
+        .set("group.instance.id", &*request.instance)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("allow.auto.create.topics", "false")
+        .set(
+            "max.poll.interval.ms",
+            millis(request.rebalance_timeout.max(request.session_timeout)),
+        );
+    // A new topic of the subscription is seen by the member that assigns after this time.
+    set_default(&mut client, "topic.metadata.refresh.interval.ms", "10000");
+    match request.protocol {
+        GroupProtocol::Classic => {
+            client
+                .set("partition.assignment.strategy", "range")
+                .set("session.timeout.ms", millis(request.session_timeout));
+            let heartbeat = (request.session_timeout / 10).min(HEARTBEAT_MAX);
+            set_default(&mut client, "heartbeat.interval.ms", &millis(heartbeat));
+        }
+        GroupProtocol::Consumer => {
+            client.set("group.protocol", "consumer").set("group.remote.assignor", "range");
+        }
+    }
+    client
+}
+
+/// A rebalance of the classic protocol is noticed by the next heartbeat.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
+
+fn millis(time: Duration) -> String {
+    time.as_millis().to_string()
 }
 
 /// A transactional producer. Delivery may not outlast the transaction; librdkafka would clamp it.
