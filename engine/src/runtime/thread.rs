@@ -298,8 +298,11 @@ impl StreamThread {
         }
         if self.parts.committer.is_idle() && self.slots.iter().any(Slot::needs_commit) {
             let Some(identity) = self.identity.clone() else { return };
+            // A task that is given up and has nothing to commit stays out: under load there would
+            // be a transaction of the others at any moment, and it would never be closed.
             let running = self.slots.iter().filter(|slot| slot.running().is_some());
-            let members: BTreeSet<TaskId> = running.map(Slot::id).collect();
+            let members = running.filter(|slot| !slot.closing || slot.needs_commit());
+            let members: BTreeSet<TaskId> = members.map(Slot::id).collect();
             if let Some(event) = self.parts.committer.begin(identity, members, now) {
                 let sealed = self.committed_at;
                 return self.ended(event, sealed, now);
