@@ -133,6 +133,14 @@ impl Child {
         }
     }
 
+    /// The lines that were printed and not yet waited for; they count as waited for then.
+    pub fn new_lines(&mut self) -> Vec<String> {
+        let lines = self.log.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = lines.all[self.read..].to_vec();
+        self.read = lines.all.len();
+        new
+    }
+
     /// The last lines that the child printed.
     #[must_use]
     pub fn log_tail(&self) -> String {

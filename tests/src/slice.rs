@@ -6,12 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater::config::{HostConfig, KafkaConfig, StreamsConfig};
+use headwater::config::{Environment, HostConfig, StreamsConfig};
 use headwater::dsl::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, TimeWindows};
 use headwater::runtime::{Application, Host, HostError};
 use headwater::serde::serdes::{i64, optional, string};
 use headwater::topology::Topology;
 
+#[cfg(feature = "kafka")]
+pub mod judge;
+#[cfg(feature = "kafka")]
+pub mod load;
 pub mod model;
 
 /// The application id.
@@ -24,6 +28,8 @@ pub const COUNTS: &str = "slice-counts";
 pub const WINDOWS: &str = "slice-windows";
 /// The running sum of each bucket of numbers.
 pub const TOTALS: &str = "slice-totals";
+/// The internal topic between the two subtopologies.
+pub const REPARTITION: &str = "slice-by-bucket-repartition";
 /// The stores.
 pub const STORES: [&str; 3] = ["counts", "windows", "totals"];
 /// Length of a window.
@@ -55,19 +61,30 @@ fn topology() -> Arc<Topology> {
     builder.build().expect("the topology is sound")
 }
 
-/// Starts the application on a broker, with its state here.
+/// Starts the application on a broker, with its state here. Every process of it has the same place in
+/// the group: one runs after the other, maybe with other state.
 ///
 /// # Errors
 /// As [`Host::start`].
 pub fn start(broker: &str, state: &Path) -> Result<Host, HostError> {
-    let kafka = KafkaConfig { brokers: vec![broker.to_owned()], ..KafkaConfig::default() };
-    let config = HostConfig {
-        state_dir: state.to_owned(),
-        kafka: Some(kafka),
-        memory_limit: 64 << 20,
-        http: None,
-        ..HostConfig::default()
-    };
-    let application = Application { topology: topology(), config: StreamsConfig::new(APPLICATION) };
-    Host::start(config, vec![application])
+    start_with(broker, state, &[("KAFKA_INSTANCE_ID", APPLICATION)])
+}
+
+/// Starts the application with these variables of the environment.
+///
+/// # Errors
+/// As [`Host::start`].
+pub fn start_with(
+    broker: &str,
+    state: &Path,
+    variables: &[(&str, &str)],
+) -> Result<Host, HostError> {
+    let own = [("KAFKA_BROKERS", broker), ("STATE_DIR", &*state.to_string_lossy())];
+    let all = variables.iter().chain(&own).map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+    let environment = Environment::parse(all)?;
+    let host = HostConfig { memory_limit: 64 << 20, http: None, ..environment.host.clone() };
+    let purge_interval = Duration::from_secs(1);
+    let mut config = StreamsConfig { purge_interval, ..StreamsConfig::new(APPLICATION) };
+    environment.apply(&mut config);
+    Host::start(host, vec![Application { topology: topology(), config }])
 }

@@ -4,41 +4,28 @@
 //! restored from the changelogs alone.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, park_timeout};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
 
 use headwater::runtime::Host;
-use headwater_state::database::Direction;
-use headwater_state::layout::timestamped;
-use headwater_state::store::{Committed, KeyValueReads};
 use headwater_tests::child::Child;
 use headwater_tests::kafka_broker::KafkaBroker;
 use headwater_tests::proof;
-use headwater_tests::slice::model::{Expected, Number, Values};
-use headwater_tests::slice::{
-    self, APPLICATION, COUNTS, INPUT, PARTITIONS, STORES, TOTALS, WINDOWS,
-};
+use headwater_tests::slice::judge::{Outputs, stores};
+use headwater_tests::slice::load::Load;
+use headwater_tests::slice::model::Expected;
+use headwater_tests::slice::{self, COUNTS, INPUT, PARTITIONS, TOTALS, WINDOWS};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 
 /// Kills in `make test`.
 const KILLS: u64 = 5;
 const SOON: Duration = Duration::from_secs(120);
 /// Times the broker is killed under one running application.
 const BROKER_KILLS: usize = 3;
-/// Records that are written in one go, and the pause after them.
-const BURST: usize = 20;
-const PAUSE: Duration = Duration::from_millis(10);
 
 #[test]
 fn an_application_that_is_killed_again_and_again_loses_and_doubles_nothing() {
@@ -72,11 +59,16 @@ fn a_broker_that_is_killed_under_the_application_costs_time_and_nothing_else() {
 #[test]
 fn of_two_processes_without_a_group_the_newer_runs_and_the_older_stops() {
     prove("kafka slice taken over", 1, |broker, state, watch| {
-        let mut old = Child::start("slice", &command(broker, state));
+        let alone = |state: &Path| {
+            let mut command = command(broker, state);
+            command.env("KAFKA_MEMBERSHIP", "single");
+            Child::start("slice", &command)
+        };
+        let mut old = alone(state);
         wait_until_it_runs(&mut old, 1, watch);
         wait(Duration::from_millis(500));
         let elsewhere = tempfile::tempdir().expect("a folder for the newer one's state");
-        let mut new = Child::start("slice", &command(broker, elsewhere.path()));
+        let mut new = alone(elsewhere.path());
         wait_until_it_runs(&mut new, 1, &mut Watch::default());
         let status = old.wait(SOON);
         assert!(!status.success(), "the older one stops with a failure");
@@ -107,14 +99,14 @@ fn prove(name: &str, seed: u64, faults: impl FnOnce(&KafkaBroker, &Path, &mut Wa
     let host = slice::start(&broker.address(), state.path()).expect("it starts");
     let outputs = Outputs::read(&broker, &expected);
     assert_eq!(outputs.judge(&expected), [""; 0], "{name}");
-    let survived = stores(&host, &expected);
+    let survived = stores(&[&host], &expected);
     end(host);
     // Nothing more came while it stopped.
     assert_eq!(Outputs::read(&broker, &expected).judge(&expected), [""; 0], "{name}");
 
     let empty = tempfile::tempdir().expect("another folder");
     let host = slice::start(&broker.address(), empty.path()).expect("it starts");
-    let restored = stores(&host, &expected);
+    let restored = stores(&[&host], &expected);
     end(host);
     assert_eq!(survived, restored, "{name}: what survived is what the changelogs hold");
     assert_eq!(Outputs::read(&broker, &expected).judge(&expected), [""; 0], "{name}");
@@ -188,7 +180,7 @@ fn kill_once(broker: &KafkaBroker, state: &Path, seed: u64, watch: &mut Watch) {
 
 fn command(broker: &KafkaBroker, state: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_slice"));
-    command.arg(broker.address()).arg(state);
+    command.arg(broker.address()).arg(state).env("KAFKA_INSTANCE_ID", slice::APPLICATION);
     command
 }
 
@@ -205,198 +197,6 @@ fn wait(time: Duration) {
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
         park_timeout(left);
     }
-}
-
-/// Writes the input, at a steady pace, until it is stopped.
-struct Load {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Vec<Number>>>,
-}
-
-impl Load {
-    fn start(broker: &KafkaBroker, seed: u64) -> Self {
-        let producer: BaseProducer = broker
-            .client()
-            .set("enable.idempotence", "true")
-            .create()
-            .expect("a producer can be made");
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut input = vec![Vec::new(); usize::from(PARTITIONS)];
-            let mut random = StdRng::seed_from_u64(seed);
-            while !stopped.load(Ordering::Acquire) {
-                for _ in 0..BURST {
-                    write_one(&producer, &mut input, &mut random);
-                }
-                producer.poll(PAUSE);
-            }
-            producer.flush(SOON).expect("all is delivered");
-            input
-        });
-        Self { stop, thread }
-    }
-
-    fn stop(self) -> Vec<Vec<Number>> {
-        self.stop.store(true, Ordering::Release);
-        self.thread.join().expect("the load was written")
-    }
-}
-
-/// A record of now, or of up to half a minute ago, which is often too late.
-fn write_one(producer: &BaseProducer, input: &mut [Vec<Number>], random: &mut StdRng) {
-    let written: usize = input.iter().map(Vec::len).sum();
-    let key_number = random.random_range(0..200_u32);
-    let partition = usize::try_from(key_number).expect("small") % input.len();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-    let ago = if random.random_ratio(1, 10) { random.random_range(0..30_000) } else { 0 };
-    let record = Number {
-        key: format!("key-{key_number}"),
-        number: i64::try_from(written).expect("few records") + 1,
-        timestamp: i64::try_from(now).expect("a date") - ago,
-    };
-    let value = record.number.to_be_bytes();
-    let message = BaseRecord::to(INPUT)
-        .partition(i32::try_from(partition).expect("few partitions"))
-        .key(&record.key)
-        .payload(&value[..])
-        .timestamp(record.timestamp);
-    match producer.send(message) {
-        Ok(()) => input[partition].push(record),
-        Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {}
-        Err((error, _)) => panic!("the load cannot be written: {error}"),
-    }
-}
-
-/// The committed records of the three output topics.
-#[derive(Default)]
-struct Outputs {
-    topics: BTreeMap<String, Values>,
-}
-
-impl Outputs {
-    /// Reads until as many are there as expected, then to the end.
-    fn read(broker: &KafkaBroker, expected: &Expected) -> Self {
-        let wanted =
-            expected.counts.values().sum::<i64>() * 2 + expected.windows.values().sum::<i64>();
-        let consumer: BaseConsumer = broker
-            .client()
-            .set("group.id", "judge")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed")
-            .set("enable.partition.eof", "true")
-            .create()
-            .expect("a consumer can be made");
-        let mut partitions = TopicPartitionList::new();
-        for topic in [COUNTS, WINDOWS, TOTALS] {
-            for partition in 0..i32::from(PARTITIONS) {
-                partitions
-                    .add_partition_offset(topic, partition, Offset::Beginning)
-                    .expect("a valid offset");
-            }
-        }
-        consumer.assign(&partitions).expect("assigned by hand");
-        let deadline = Instant::now() + SOON;
-        let (mut outputs, mut found, mut quiet) = (Self::default(), 0, 0);
-        // A quiet second after the last one shows what would be too much.
-        while (found < wanted || quiet < 10) && Instant::now() < deadline {
-            quiet += 1;
-            match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    (found, quiet) = (found + 1, 0);
-                    outputs.add(&message);
-                }
-                None | Some(Err(KafkaError::PartitionEOF(_))) => {}
-                Some(Err(error)) => panic!("the outputs cannot be read: {error}"),
-            }
-        }
-        outputs
-    }
-
-    fn add(&mut self, message: &impl Message) {
-        let key = message.key_view::<str>().expect("a key").expect("text").to_owned();
-        let value = message.payload().expect("a value").try_into().expect("8 bytes");
-        let topic = self.topics.entry(message.topic().to_owned()).or_default();
-        topic.entry(key).or_default().push(i64::from_be_bytes(value));
-    }
-
-    fn judge(&self, expected: &Expected) -> Vec<String> {
-        let none = Values::new();
-        let of = |topic: &str| self.topics.get(topic).unwrap_or(&none);
-        let mut wrong = expected.judge(of(COUNTS), of(WINDOWS), of(TOTALS));
-        wrong.truncate(20);
-        wrong
-    }
-}
-
-/// All rows of all stores, by store and key; waits until they say what they must.
-fn stores(host: &Host, expected: &Expected) -> BTreeMap<(String, Vec<u8>), Vec<u8>> {
-    let deadline = Instant::now() + SOON;
-    loop {
-        assert!(host.view().is_live(), "the application runs");
-        if host.view().is_ready() {
-            let rows = rows(host);
-            let wrong = judge_rows(&rows, expected);
-            if wrong.is_empty() {
-                return rows;
-            }
-            assert!(Instant::now() < deadline, "{:#?}", &wrong[..wrong.len().min(20)]);
-        }
-        assert!(Instant::now() < deadline, "the application is ready in time");
-        park_timeout(Duration::from_millis(20));
-    }
-}
-
-fn rows(host: &Host) -> BTreeMap<(String, Vec<u8>), Vec<u8>> {
-    let application = host.view().application(APPLICATION).expect("it is hosted");
-    let mut rows = BTreeMap::new();
-    for name in STORES {
-        let handles = application.board().store(name);
-        assert_eq!(handles.len(), usize::from(PARTITIONS), "every partition of {name} is here");
-        for handle in handles {
-            let view = handle.database.view().expect("the database is open");
-            let committed =
-                Committed { reader: &*view, family: &handle.family, partition: handle.partition };
-            let mut cursor = committed.all(Direction::Forward).expect("rows");
-            while let Some((key, value)) = cursor.next().expect("a row") {
-                let before = rows.insert((name.to_owned(), key.to_vec()), value.to_vec());
-                assert_eq!(before, None, "a key lies in one partition");
-            }
-        }
-    }
-    rows
-}
-
-/// Compares rows with the recomputation.
-fn judge_rows(rows: &BTreeMap<(String, Vec<u8>), Vec<u8>>, expected: &Expected) -> Vec<String> {
-    let mut wanted: BTreeMap<(String, String), i64> = BTreeMap::new();
-    for (key, count) in &expected.counts {
-        wanted.insert(("counts".to_owned(), key.clone()), *count);
-    }
-    for ((key, start), count) in &expected.windows {
-        wanted.insert(("windows".to_owned(), format!("{key}@{start}")), *count);
-    }
-    for (bucket, numbers) in &expected.buckets {
-        wanted.insert(("totals".to_owned(), bucket.clone()), numbers.iter().sum());
-    }
-    let mut wrong = Vec::new();
-    for ((store, key), value) in rows {
-        let key = if store == "windows" {
-            let (key, start, _) =
-                headwater_state::layout::window::decode(key).expect("a window's key");
-            format!("{}@{start}", String::from_utf8_lossy(key))
-        } else {
-            String::from_utf8_lossy(key).into_owned()
-        };
-        let (_, value) = timestamped::decode(value).expect("a time and a value");
-        let found = i64::from_be_bytes(value.try_into().expect("8 bytes"));
-        match wanted.remove(&(store.clone(), key.clone())) {
-            Some(value) if value == found => {}
-            value => wrong.push(format!("{store} {key}: {found}, expected {value:?}")),
-        }
-    }
-    wrong.extend(wanted.into_iter().map(|(place, value)| format!("{place:?}: {value} missing")));
-    wrong
 }
 
 fn end(host: Host) {
