@@ -130,6 +130,9 @@ impl Restorer {
                 RestoreRequest::Open { task, promise } => (task, Answer::Open(promise)),
                 RestoreRequest::Replay { task, promise } => {
                     let Some(open) = self.open.get(&task) else { continue };
+                    // The task was rewound again before it was answered. A replay that outlived
+                    // its request would move positions under a task that runs.
+                    self.jobs.retain(|job| job.blueprint.task != task);
                     (Arc::clone(&open.blueprint), Answer::Replay(promise))
                 }
                 RestoreRequest::Close(task) => {
