@@ -5,7 +5,7 @@
 //! [`SystemClock`] asks the operating system for the time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The timestamp of something that has none (Kafka's `NO_TIMESTAMP`).
@@ -57,12 +57,14 @@ impl Clock for SystemClock {
 pub struct VirtualClock {
     wall_start_ms: i64,
     elapsed_ns: Arc<AtomicU64>,
+    /// How far the wall clock was set forward, or back.
+    jumped_ms: Arc<AtomicI64>,
 }
 
 impl VirtualClock {
     /// A clock that starts at this wall-clock time, its monotonic time at zero.
     pub fn new(wall_start_ms: i64) -> Self {
-        Self { wall_start_ms, elapsed_ns: Arc::new(AtomicU64::new(0)) }
+        Self { wall_start_ms, elapsed_ns: Arc::default(), jumped_ms: Arc::default() }
     }
 
     /// Moves the clock forward.
@@ -70,12 +72,19 @@ impl VirtualClock {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         self.elapsed_ns.fetch_add(by, Ordering::SeqCst);
     }
+
+    /// Sets the wall clock forward, or back if negative, as an operator does. Monotonic time goes on
+    /// as if nothing had happened.
+    pub fn jump_wall(&self, by_ms: i64) {
+        self.jumped_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
 }
 
 impl Clock for VirtualClock {
     fn now(&self) -> Now {
         let monotonic = Duration::from_nanos(self.elapsed_ns.load(Ordering::SeqCst));
-        Now { monotonic, wall_ms: self.wall_start_ms.saturating_add(saturating_ms(monotonic)) }
+        let wall_ms = self.wall_start_ms.saturating_add(saturating_ms(monotonic));
+        Now { monotonic, wall_ms: wall_ms.saturating_add(self.jumped_ms.load(Ordering::SeqCst)) }
     }
 }
 
@@ -103,6 +112,14 @@ mod tests {
         let shared = clock.clone();
         clock.advance(Duration::from_millis(250));
         assert_eq!(shared.now(), Now { monotonic: Duration::from_millis(250), wall_ms: 1_250 });
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_back_leaves_monotonic_time_alone() {
+        let clock = VirtualClock::new(1_000);
+        clock.advance(Duration::from_millis(50));
+        clock.jump_wall(-900);
+        assert_eq!(clock.now(), Now { monotonic: Duration::from_millis(50), wall_ms: 150 });
     }
 
     #[test]

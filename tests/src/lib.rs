@@ -11,7 +11,6 @@ pub mod joined;
 pub mod kafka_broker;
 pub mod log_contract;
 pub mod proof;
-pub mod simulation;
 pub mod slice;
 pub mod source;
 pub mod stepped_log;

@@ -207,7 +207,12 @@ fn forbidden_dependencies(dependencies: &[(String, String, String)]) -> Vec<Stri
         .iter()
         .filter(|(from, to, _)| match (place(from), place(to)) {
             (Some(from), Some(to)) => to >= from,
-            (Some(_), None) => matches!(to.as_str(), "headwater-tests" | "headwater-benches"),
+            (Some(_), None) => {
+                matches!(
+                    to.as_str(),
+                    "headwater-simulation" | "headwater-tests" | "headwater-benches"
+                )
+            }
             // Tests and benches see all; benches borrow the tests' broker.
             (None, _) => false,
         })

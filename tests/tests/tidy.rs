@@ -188,7 +188,8 @@ fn a_dependency_without_a_reason_is_found() {
 
 #[test]
 fn members_take_every_dependency_from_the_workspace() {
-    let members = ["state", "engine", "schemas", "topologies", "tests", "benches"];
+    let members =
+        ["state", "engine", "schemas", "topologies", "tests", "tests/simulation", "benches"];
     let bad: Vec<String> = members
         .iter()
         .map(|member| format!("{member}/Cargo.toml"))

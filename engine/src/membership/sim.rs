@@ -124,6 +124,18 @@ impl SimGroup {
         self.bell.ring();
     }
 
+    /// Expels the member of this process, whose heartbeats were lost though it runs: its tasks go
+    /// to others, and it hears of it later. False if it is no member.
+    pub fn expel(&self, process: &str) -> bool {
+        let mut coordinator = self.lock();
+        let found = coordinator.members.iter().find(|(_, m)| **m.process.name() == *process);
+        let Some(id) = found.map(|(id, _)| Arc::clone(id)) else { return false };
+        coordinator.expel(&id);
+        drop(coordinator);
+        self.bell.ring();
+        true
+    }
+
     /// From now on only members that come and go cause rebalances.
     pub fn calm_down(&self) {
         self.lock().config.rebalance_ms = None;
@@ -196,12 +208,14 @@ impl Coordinator {
                 at => next = next.sooner(Next::WakeAt(at)),
             }
         }
-        for id in expelled {
-            self.trace.note(format_args!("{} expels {id}", self.group));
-            self.members.remove(&id);
-            self.changed = true;
-        }
+        expelled.iter().for_each(|id| self.expel(id));
         next
+    }
+
+    fn expel(&mut self, id: &MemberId) {
+        self.trace.note(format_args!("{} expels {id}", self.group));
+        self.members.remove(id);
+        self.changed = true;
     }
 
     /// A target for everybody: mostly what each has, now and then all anew.
@@ -500,6 +514,21 @@ mod tests {
         let after = owned(&zombie).first().and_then(|t| zombie.identity(*t)).expect("it is back");
         assert_ne!(after.member, before.member);
         assert!(after.epoch > before.epoch);
+    }
+
+    #[test]
+    fn a_member_whose_heartbeats_are_lost_hears_that_its_tasks_are_and_gets_them_again() {
+        let mut scene = Scene::new(SimGroupConfig::calm(3));
+        let (_a, mut member) = scene.member("a");
+        scene.settle(&mut member);
+        let before = member.identity(task(0)).expect("it has every task");
+        assert!(scene.group.expel("a"));
+        assert!(!scene.group.expel("a"), "it is no member any more");
+        let event = scene.poll(&mut member);
+        assert!(matches!(event, Some(MembershipEvent::Lost { .. })), "{event:?}");
+        scene.settle(&mut member);
+        let after = member.identity(task(0)).expect("nobody else was there");
+        assert_ne!(after.member, before.member);
     }
 
     #[test]

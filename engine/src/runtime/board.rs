@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use headwater_state::database::{Database, Family};
 
+use super::committer::Phase;
 use super::lifecycle::StreamsState;
 use crate::record::{TaskId, TopicPartition};
 use crate::store::StoreSpec;
@@ -74,6 +75,7 @@ struct Inner {
     failure: Option<String>,
     tasks: BTreeMap<TaskId, TaskStatus>,
     stores: BTreeMap<(Arc<str>, u32), StoreHandle>,
+    phases: BTreeMap<usize, Phase>,
 }
 
 /// The board of one application. Clones share it.
@@ -123,6 +125,15 @@ impl Board {
         let inner = self.inner();
         inner.state == StreamsState::Running
             && inner.tasks.values().all(|task| task.state == TaskState::Running)
+    }
+
+    /// Where the committer of each thread stands, by the thread's number.
+    pub fn phases(&self) -> BTreeMap<usize, Phase> {
+        self.inner().phases.clone()
+    }
+
+    pub(crate) fn phase(&self, thread: usize, phase: Phase) {
+        self.inner().phases.insert(thread, phase);
     }
 
     pub(crate) fn set_state(&self, state: StreamsState) {

@@ -33,5 +33,6 @@ pub use host::{Application, Host, HostError, HostView};
 pub use lifecycle::StreamsState;
 pub use memory::MemoryShares;
 pub use messages::RestoreError;
+pub(crate) use plan::external_topics;
 pub use restorer::StateHome;
 pub use streams::{Join, Streams, StreamsParts};

@@ -95,6 +95,8 @@ pub(crate) struct StreamThread {
     metrics: ThreadMetrics,
     slots: Vec<Slot>,
     identity: Option<Identity>,
+    /// What the board says of the committer.
+    shown: Option<Phase>,
     /// The task whose turn is first.
     turn: usize,
     /// When the last commit was decided.
@@ -147,6 +149,7 @@ impl Actor for StreamThread {
         if self.is_over() {
             self.say(Report::Stopped);
         }
+        self.show_phase();
         match self.deliver(now) {
             Next::Done => Next::Done,
             delivered => next.sooner(delivered),
@@ -162,6 +165,7 @@ impl StreamThread {
             metrics,
             slots: Vec::new(),
             identity: None,
+            shown: None,
             turn: 0,
             committed_at: Duration::ZERO,
             rewind_wanted: false,
@@ -406,6 +410,13 @@ impl StreamThread {
     fn show(&self, task: TaskId) {
         if let Some(slot) = self.slots.iter().find(|slot| slot.id() == task) {
             self.parts.board.task(task, self.parts.number, slot.state());
+        }
+    }
+
+    fn show_phase(&mut self) {
+        let phase = self.parts.committer.phase();
+        if self.shown.replace(phase) != Some(phase) {
+            self.parts.board.phase(self.parts.number, phase);
         }
     }
 

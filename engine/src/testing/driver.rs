@@ -102,6 +102,9 @@ pub struct TestRecord<K, V> {
 /// A record as a topic holds it: key and value as bytes, or null.
 pub type TestBytes = TestRecord<Option<Vec<u8>>, Option<Vec<u8>>>;
 
+/// Key and value as a topic holds them.
+type KeyAndValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// A row of a store, as bytes without the store's own framing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRow {
@@ -298,6 +301,19 @@ impl TopologyTestDriver {
         rows
     }
 
+    /// The rows of a store as it keeps them, expired ones too: store key and stored value.
+    pub(super) fn stored(&self, store: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let specs = self.topology.stores();
+        let at = specs.iter().position(|s| *s.name == *store).expect("the topology has the store");
+        let state = self.task.store(at).state();
+        let mut cursor = state.all(Direction::Forward).expect("memory can be read");
+        let mut rows = Vec::new();
+        while cursor.advance().expect("memory can be read") {
+            rows.push((cursor.key().to_vec(), cursor.value().to_vec()));
+        }
+        rows
+    }
+
     fn run(&mut self) -> Result<(), TaskError> {
         while self.task.process(now(self.wall_ms), 1)? > 0 {
             self.settle()?;
@@ -376,6 +392,15 @@ impl<K: 'static, V: 'static> TestInput<K, V> {
         Self { topic: topic.to_owned(), key, value }
     }
 
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Key and value as bytes, or null.
+    pub(super) fn encode(&self, key: &K, value: &V) -> Result<KeyAndValue, SerdeError> {
+        Ok((self.key.to_bytes(key)?, self.value.to_bytes(value)?))
+    }
+
     /// One record arrives.
     ///
     /// # Errors
@@ -392,8 +417,7 @@ impl<K: 'static, V: 'static> TestInput<K, V> {
             place: None,
             message: error.to_string(),
         };
-        let key = self.key.to_bytes(key).map_err(refused)?;
-        let value = self.value.to_bytes(value).map_err(refused)?;
+        let (key, value) = self.encode(key, value).map_err(refused)?;
         let headers = Headers::empty();
         driver.pipe(&self.topic, key.as_deref(), value.as_deref(), timestamp, headers)
     }

@@ -2,6 +2,8 @@
 //! may depend on it.
 
 mod driver;
+pub mod simulation;
 pub mod simulator;
 
 pub use driver::{StoredRow, TestBytes, TestInput, TestOutput, TestRecord, TopologyTestDriver};
+pub use simulation::{Input, Inputs, Outcome, Simulation, simulate};

@@ -1,6 +1,7 @@
 //! `planted [NAME...]`: proves that the simulation finds the bugs under `tests/planted/`. Each patch
-//! is applied to a copy of the tree, built without C++, and simulated seed by seed until a seed
-//! fails. A patch that no longer applies, does not build or is not found is a failure.
+//! is applied to a copy of the tree; what the simulation needs is built, lightly optimised and
+//! without C++; and seeds are run until one fails. A patch that no longer applies, does not build or
+//! is not found is a failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,10 +39,11 @@ fn prove(wanted: &[String]) -> Result<(), String> {
     if patches.is_empty() {
         return Err(format!("no patch of that name in {PLACE}"));
     }
+    let target = cache.join("target-nocxx");
     for patch in &patches {
         copy_tree(root, &tree)?;
         apply(patch, &tree)?;
-        let found = simulate(&tree, &cache.join("target-nocxx"))?;
+        let found = simulate(&tree, &target).map_err(|why| format!("{}: {why}", name(patch)))?;
         say(&format!("planted: {} is found: {found}", name(patch)));
     }
     say(&format!("planted: {} bugs are found", patches.len()));
@@ -97,40 +99,30 @@ fn apply(patch: &Path, tree: &Path) -> Result<(), String> {
 
 /// The line of the first seed that fails.
 fn simulate(tree: &Path, target: &Path) -> Result<String, String> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["test", "--release", "-p", "headwater-tests", "--no-default-features"]);
-    cargo.args(["--test", "simulation"]).current_dir(tree);
-    cargo.env("CARGO_TARGET_DIR", target).env("RUST_BACKTRACE", "0");
-    let mut build = copy_of(&cargo);
-    let built = run(build.arg("--no-run"))?;
+    let mut build = Command::new("cargo");
+    // Both packages, so that no crate of others is compiled with other features than it was.
+    build.args(["build", "--release", "-p", "headwater-tests", "-p", "headwater-simulation"]);
+    build.args(["--no-default-features", "--bin", "seeds"]).current_dir(tree);
+    for package in ["headwater-state", "headwater", "headwater-simulation"] {
+        for setting in ["opt-level=1", "debug=false"] {
+            build.arg("--config").arg(format!("profile.release.package.{package}.{setting}"));
+        }
+    }
+    build.env("CARGO_TARGET_DIR", target);
+    let built = run(&mut build)?;
     if !built.status.success() {
         return Err(format!("the patched tree does not build: {}", text(&built.stderr)));
     }
-    cargo.args(["--", "exactly_once", "--nocapture"]);
-    cargo.env("HEADWATER_FIRST_SEED", "1").env("HEADWATER_RUNS", SEEDS_MAX.to_string());
-    cargo.env_remove("HEADWATER_SEED");
-    let tested = run(&mut cargo)?;
-    let log = text(&tested.stderr) + &text(&tested.stdout);
+    let mut seeds = Command::new(target.join("release/seeds"));
+    seeds.arg(SEEDS_MAX.to_string()).env("RUST_BACKTRACE", "0");
+    let tested = run(&mut seeds)?;
+    let log = text(&tested.stdout) + &text(&tested.stderr);
     let seed = log.lines().find(|line| line.starts_with("seed "));
     match (tested.status.success(), seed) {
         (true, _) => Err(format!("not found in {SEEDS_MAX} seeds")),
         (false, Some(line)) => Ok(line.to_owned()),
         (false, None) => Err(format!("the simulation ended without a seed: {log}")),
     }
-}
-
-fn copy_of(command: &Command) -> Command {
-    let mut copy = Command::new(command.get_program());
-    copy.args(command.get_args());
-    if let Some(directory) = command.get_current_dir() {
-        copy.current_dir(directory);
-    }
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            copy.env(name, value);
-        }
-    }
-    copy
 }
 
 fn run(command: &mut Command) -> Result<Output, String> {

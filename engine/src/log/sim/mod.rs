@@ -40,6 +40,7 @@ pub use trace::Trace;
 use self::broker::{Broker, Chore, Refusal, Reply, TRANSACTION_TIMEOUT};
 use self::client::{Call, Client};
 use self::network::Network;
+use self::partition::PartitionLog;
 use self::producer::SimProducer;
 use self::reader::SimReader;
 use super::{
@@ -48,7 +49,7 @@ use super::{
 };
 use crate::actor::{Actor, Bell, Next, Promise, Ticket, ticket};
 use crate::error::ErrorClass;
-use crate::record::{RecordBatch, TopicPartition};
+use crate::record::{BatchError, RawRecord, RecordBatch, TopicPartition};
 use crate::time::Now;
 
 /// How long a client waits before it sends again what was refused for a while.
@@ -65,6 +66,8 @@ pub struct SimConfig {
     pub transaction_timeout: Duration,
     /// A client that has no answer after this time asks again.
     pub request_timeout: Duration,
+    /// A call that hangs is given up after this time.
+    pub call_deadline: Duration,
     /// Bytes that a producer queues before it asks its owner to wait.
     pub queue_bytes: usize,
     /// The largest key and value together.
@@ -79,6 +82,7 @@ impl SimConfig {
             faults: SimFaults::default(),
             transaction_timeout: TRANSACTION_TIMEOUT,
             request_timeout: Duration::from_secs(1),
+            call_deadline: Duration::from_secs(15),
             queue_bytes: 16 << 20,
             max_record_bytes: 1 << 20,
         }
@@ -93,7 +97,11 @@ enum Event {
     /// The answer did not come in time.
     Missed(Call),
     Resend(Call),
+    /// The answer never came.
+    GiveUp(Call),
     Ask(Question),
+    /// Nobody will answer.
+    Forget(Question),
     Do(Chore),
     Ring(Bell),
 }
@@ -122,8 +130,11 @@ struct Cluster {
     /// Questions for committed offsets that are undecided.
     parked: Vec<Question>,
     trace: Trace,
-    faults_met: BTreeMap<&'static str, u64>,
+    faults_met: FaultsMet,
 }
+
+/// How often each fault was met, by its name and the request it hit.
+pub type FaultsMet = BTreeMap<(&'static str, &'static str), u64>;
 
 /// The cluster. Clones are the same one; as an [`Actor`] it is stepped once.
 #[derive(Debug, Clone)]
@@ -143,6 +154,17 @@ pub struct SimRecord {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Option<Vec<u8>>,
+}
+
+/// A record of a batch that a builder built.
+fn seen(record: Result<RawRecord<'_>, BatchError>) -> SimRecord {
+    let record = record.expect("the batch was built by a builder");
+    SimRecord {
+        offset: record.offset,
+        timestamp: record.timestamp,
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+    }
 }
 
 impl SimCluster {
@@ -219,24 +241,29 @@ impl SimCluster {
     /// # Panics
     /// If there is no such topic.
     pub fn committed_records(&self, topic: &str) -> Vec<Vec<SimRecord>> {
+        self.records(topic, |log| {
+            log.committed().flat_map(RecordBatch::records).map(seen).collect()
+        })
+    }
+
+    /// As [`SimCluster::committed_records`], with the records that a compaction has removed.
+    ///
+    /// # Panics
+    /// If there is no such topic.
+    pub fn history(&self, topic: &str) -> Vec<Vec<SimRecord>> {
+        self.records(topic, |log| log.history().flat_map(RecordBatch::records).map(seen).collect())
+    }
+
+    fn records(
+        &self,
+        topic: &str,
+        of: impl Fn(&PartitionLog) -> Vec<SimRecord>,
+    ) -> Vec<Vec<SimRecord>> {
         let cluster = self.lock();
         let count = cluster.broker.spec(topic).expect("the topic exists").partitions;
-        let records = |partition| {
-            let of = TopicPartition::new(topic, partition);
-            let log = cluster.broker.partition(&of).expect("below the topic's count");
-            let all = log.committed().flat_map(RecordBatch::records);
-            all.map(|record| {
-                let record = record.expect("the batch was built by a builder");
-                SimRecord {
-                    offset: record.offset,
-                    timestamp: record.timestamp,
-                    key: record.key.map(<[u8]>::to_vec),
-                    value: record.value.map(<[u8]>::to_vec),
-                }
-            })
-            .collect()
-        };
-        (0..count).map(records).collect()
+        let partitions = (0..count).map(|partition| TopicPartition::new(topic, partition));
+        let log = |p| of(cluster.broker.partition(&p).expect("below the topic's count"));
+        partitions.map(log).collect()
     }
 
     /// One end of a partition, at once.
@@ -267,8 +294,8 @@ impl SimCluster {
         self.lock().broker.is_settled()
     }
 
-    /// How often each fault was met, by its name and the request it hit.
-    pub fn faults_met(&self) -> BTreeMap<&'static str, u64> {
+    /// How often each fault was met so far.
+    pub fn faults_met(&self) -> FaultsMet {
         self.lock().faults_met.clone()
     }
 
@@ -316,7 +343,11 @@ impl Cluster {
 
     /// The event is for a process that is paused.
     fn holds(&self, event: &Event) -> bool {
-        let (Event::Answer(call, _) | Event::Missed(call) | Event::Resend(call)) = event else {
+        let (Event::Answer(call, _)
+        | Event::Missed(call)
+        | Event::Resend(call)
+        | Event::GiveUp(call)) = event
+        else {
             return false;
         };
         self.clients
@@ -334,16 +365,18 @@ impl Cluster {
             Event::Answer(call, result) => self.answer(call, result, now),
             Event::Missed(call) => self.missed(call, now),
             Event::Resend(call) => self.resend(call, now),
+            Event::GiveUp(call) => self.give_up(&call),
             Event::Ask(question) => self.ask(question, now),
+            Event::Forget(question) => drop(question),
             Event::Do(chore) => self.carry_out(&chore),
             Event::Ring(bell) => bell.ring(),
         }
     }
 
-    fn meet(&mut self, fault: &'static str, per_thousand: u32, of: &str) -> bool {
+    fn meet(&mut self, fault: &'static str, per_thousand: u32, of: &'static str) -> bool {
         let met = self.network.chance(per_thousand);
         if met {
-            *self.faults_met.entry(fault).or_default() += 1;
+            *self.faults_met.entry((fault, of)).or_default() += 1;
             self.trace.note(format_args!("fault: {fault}: {of}"));
         }
         met
@@ -354,6 +387,11 @@ impl Cluster {
     /// Puts a request on its way.
     fn depart(&mut self, call: Call, now: Duration) {
         let faults = self.network.faults;
+        let coordinator = !matches!(call.request, broker::Request::Produce { .. });
+        if coordinator && self.meet("call hung", faults.hang, call.request.name()) {
+            self.network.at(now + self.config.call_deadline, Event::GiveUp(call));
+            return;
+        }
         if self.meet("request lost", faults.lose_request, call.request.name()) {
             self.network.at(now + self.config.request_timeout, Event::Missed(call));
             return;
@@ -417,12 +455,15 @@ impl Cluster {
             return;
         }
         if self.meet("client gave up", self.network.faults.give_up, call.request.name()) {
-            let client = self.waiting_client(&call).expect("it was waiting just now");
-            client.gave_up(&call.request);
-            self.pump(call.client);
-            return;
+            return self.give_up(&call);
         }
         self.depart(call, now);
+    }
+
+    fn give_up(&mut self, call: &Call) {
+        let Some(client) = self.waiting_client(call) else { return };
+        client.gave_up(&call.request);
+        self.pump(call.client);
     }
 
     fn resend(&mut self, call: Call, now: Duration) {
@@ -474,10 +515,12 @@ impl Cluster {
         }
     }
 
-    fn ask(&mut self, question: Question, _now: Duration) {
-        let moving = self.network.faults.move_coordinator;
-        if self.meet("coordinator moved", moving, question.name()) {
+    fn ask(&mut self, question: Question, now: Duration) {
+        let faults = self.network.faults;
+        if self.meet("coordinator moved", faults.move_coordinator, question.name()) {
             question.postpone();
+        } else if self.meet("call hung", faults.hang, question.name()) {
+            self.network.at(now + self.config.call_deadline, Event::Forget(question));
         } else {
             self.reply(question);
         }

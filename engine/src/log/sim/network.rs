@@ -26,6 +26,8 @@ pub struct SimFaults {
     pub refuse: u32,
     /// The coordinator aborts a transaction by itself, as if it had timed out.
     pub expire: u32,
+    /// A call other than a produce is never answered; its client gives it up at the deadline.
+    pub hang: u32,
     /// A reader gets less than there is, or nothing, and is rung later.
     pub short_fetch: u32,
 }
@@ -42,6 +44,7 @@ impl SimFaults {
             move_coordinator: 20,
             refuse: 10,
             expire: 5,
+            hang: 2,
             short_fetch: 100,
         }
     }

@@ -27,6 +27,8 @@ enum Fate {
 enum Content {
     Records {
         batch: RecordBatch,
+        /// As it was before any compaction.
+        whole: RecordBatch,
         producer: Option<i64>,
         fate: Fate,
     },
@@ -126,8 +128,8 @@ impl PartitionLog {
         let batch = RecordBatch::new(self.next, records.bytes().clone())
             .expect("the batch was placed elsewhere before");
         self.next = batch.next_offset();
-        self.entries
-            .push(Entry { next: self.next, content: Content::Records { batch, producer, fate } });
+        let content = Content::Records { whole: batch.clone(), batch, producer, fate };
+        self.entries.push(Entry { next: self.next, content });
         self.ring();
     }
 
@@ -179,6 +181,14 @@ impl PartitionLog {
     pub(super) fn committed(&self) -> impl Iterator<Item = &RecordBatch> {
         self.entries.iter().filter_map(|entry| match &entry.content {
             Content::Records { batch, fate: Fate::Committed, .. } => Some(batch),
+            _ => None,
+        })
+    }
+
+    /// Committed batches as they were before any compaction.
+    pub(super) fn history(&self) -> impl Iterator<Item = &RecordBatch> {
+        self.entries.iter().filter_map(|entry| match &entry.content {
+            Content::Records { whole, fate: Fate::Committed, .. } => Some(whole),
             _ => None,
         })
     }

@@ -49,15 +49,20 @@ struct Slot {
     actor: Box<dyn Actor>,
     bell: Bell,
     wish: Next,
+    /// It is not stepped before this time, whatever it wants.
+    stalled_until: Duration,
 }
 
 impl Slot {
     fn new(actor: Box<dyn Actor>) -> Self {
-        Self { bell: actor.bell(), actor, wish: Next::Again }
+        Self { bell: actor.bell(), actor, wish: Next::Again, stalled_until: Duration::ZERO }
     }
 
-    /// It wants to be stepped at this time.
+    /// It wants to be stepped at this time, and can be.
     fn is_runnable(&mut self, now: Duration) -> bool {
+        if now < self.stalled_until {
+            return false;
+        }
         if self.wish != Next::Done && self.bell.take() {
             self.wish = Next::Again;
         }
@@ -65,6 +70,16 @@ impl Slot {
             Next::Again => true,
             Next::WakeAt(at) => at <= now,
             Next::Wait | Next::Done => false,
+        }
+    }
+
+    /// When time alone may make it runnable.
+    fn wakes_at(&self, now: Duration) -> Option<Duration> {
+        match self.wish {
+            Next::Done => None,
+            Next::WakeAt(at) => Some(at.max(self.stalled_until)),
+            // Its bell may have rung meanwhile.
+            Next::Again | Next::Wait => (now < self.stalled_until).then_some(self.stalled_until),
         }
     }
 }
@@ -189,6 +204,25 @@ impl Simulator {
         self.ring_world();
     }
 
+    /// Keeps one actor of a process from being stepped for a while, as a thread that the kernel or
+    /// a disk holds up; the others go on.
+    ///
+    /// # Panics
+    /// If the process is dead, or has no actor of this name.
+    pub fn stall(&mut self, name: &str, actor: &str, time: Duration) {
+        self.trace.note(format_args!("{actor} of {name} stalls for {time:?}"));
+        let until = self.clock.now().monotonic + time;
+        let slots = self.instance(name).slots_mut();
+        let slot = slots.iter_mut().find(|slot| slot.actor.name() == actor);
+        slot.expect("the process has an actor of this name").stalled_until = until;
+    }
+
+    /// The names of a process's actors; none if it is dead.
+    pub fn actors(&self, name: &str) -> Vec<String> {
+        let slots = self.instances.get(name).map_or(&[][..], Instance::slots);
+        slots.iter().map(|slot| slot.actor.name().to_owned()).collect()
+    }
+
     /// The process lives and is not paused.
     pub fn is_running(&self, name: &str) -> bool {
         self.instances.get(name).is_some_and(Instance::is_running)
@@ -232,15 +266,18 @@ impl Simulator {
     pub fn step(&mut self) -> Result<(), SimulationError> {
         let now = self.clock.now().monotonic;
         let mut runnable = self.runnable(now);
-        if runnable.is_empty() {
-            let Some(at) = self.earliest_wake() else {
+        if !runnable.is_empty() && self.rng.random_range(0..SLOW_STEPS) == 0 {
+            let took = Duration::from_micros(self.rng.random_range(0..SLOWEST_STEP));
+            self.clock.advance(took);
+        }
+        // Whoever was stalled may turn out to have nothing to do.
+        while runnable.is_empty() {
+            let now = self.clock.now().monotonic;
+            let Some(at) = self.earliest_wake(now) else {
                 return Err(self.error("nothing can run any more, and no time will change that"));
             };
             self.clock.advance(at.saturating_sub(now));
             runnable = self.runnable(at.max(now));
-        } else if self.rng.random_range(0..SLOW_STEPS) == 0 {
-            let took = Duration::from_micros(self.rng.random_range(0..SLOWEST_STEP));
-            self.clock.advance(took);
         }
         let chosen = runnable[self.rng.random_range(0..runnable.len())];
         let now = self.clock.now();
@@ -290,11 +327,8 @@ impl Simulator {
         runnable
     }
 
-    fn earliest_wake(&mut self) -> Option<Duration> {
-        let slots = self.groups().flat_map(|slots| slots.iter());
-        slots
-            .filter_map(|slot| if let Next::WakeAt(at) = slot.wish { Some(at) } else { None })
-            .min()
+    fn earliest_wake(&mut self, now: Duration) -> Option<Duration> {
+        self.groups().flat_map(|slots| slots.iter()).filter_map(|slot| slot.wakes_at(now)).min()
     }
 
     /// The world's slots, then those of each process, none for one that does not run.

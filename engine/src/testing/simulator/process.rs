@@ -60,6 +60,14 @@ impl Instance {
         self.life.as_ref().is_some_and(|life| life.slots.iter().all(|s| s.wish == Next::Done))
     }
 
+    pub(super) fn slots(&self) -> &[Slot] {
+        self.life.as_ref().map_or(&[], |life| &life.slots)
+    }
+
+    pub(super) fn slots_mut(&mut self) -> &mut [Slot] {
+        self.life.as_mut().map_or(&mut [], |life| &mut life.slots)
+    }
+
     pub(super) fn running_slots(&mut self) -> &mut [Slot] {
         match &mut self.life {
             Some(life) if life.process.is_running() => &mut life.slots,

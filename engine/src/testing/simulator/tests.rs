@@ -134,6 +134,21 @@ fn a_paused_process_is_not_stepped_and_goes_on_where_it_was() {
     simulator.run_until(100, |_| inside.load(Ordering::SeqCst) == 4).expect("it ticks again");
 }
 
+#[test]
+fn a_stalled_actor_is_not_stepped_while_the_others_of_its_process_are() {
+    let mut simulator = Simulator::new(1, 0);
+    let ticks = Arc::new(AtomicU64::new(0));
+    let (mut actors, ball) = players();
+    actors.push(Ticker::boxed(&ticks));
+    simulator.start("a", |_, _| actors);
+    assert_eq!(simulator.actors("a"), ["left", "right", "ticker"]);
+    simulator.stall("a", "ticker", Duration::from_millis(500));
+    simulator.run_until(1_000, |_| ball.load(Ordering::SeqCst) == LAST).expect("they play");
+    assert_eq!(ticks.load(Ordering::SeqCst), 0);
+    simulator.run_until(1_000, |_| ticks.load(Ordering::SeqCst) == 1).expect("it goes on");
+    assert!(simulator.clock().now().monotonic >= Duration::from_millis(500));
+}
+
 /// Writes one row.
 struct Row(Family, u8);
 
