@@ -7,6 +7,7 @@ mod runtime {
     mod faults;
     mod faulty;
     mod host;
+    mod joins;
     mod rebalance;
     mod refused;
     mod restore;

@@ -25,6 +25,7 @@
 
 mod branched;
 mod builder;
+mod chosen;
 mod foreign_key_join;
 mod global_table;
 mod grouped;

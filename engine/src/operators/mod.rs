@@ -3,6 +3,7 @@
 //! makes them beyond what an [`Instance`](crate::topology::graph::Instance) tells, nor any log.
 
 pub(crate) mod aggregate;
+pub(crate) mod choose;
 pub(crate) mod filter;
 pub(crate) mod flat_map_values;
 pub(crate) mod foreign_key_join;

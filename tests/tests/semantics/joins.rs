@@ -284,3 +284,27 @@ fn a_failing_joiner_is_undone_with_what_its_record_stored() {
     let seen: Vec<_> = read.expect("it can be read").into_iter().map(|r| r.value).collect();
     assert_eq!(seen, ["3", "4"], "the record that failed is in no store");
 }
+
+#[test]
+fn a_record_goes_to_the_topic_it_chooses_and_fails_if_that_was_not_named() {
+    let b = StreamsBuilder::new();
+    b.stream("in", Consumed::with(string(), i64())).to_chosen(
+        &["odd", "even"],
+        |_, n| match n {
+            0 => "zero",
+            n if n % 2 == 0 => "even",
+            _ => "odd",
+        },
+        Produced::with(string(), i64()),
+    );
+    let mut driver = started(b);
+    for n in [1, 2, 0, 4] {
+        let input = TestInput::new("in", string(), i64());
+        input.pipe(&mut driver, &"k".into(), &n, n).expect("a failing record is set aside");
+    }
+    assert_eq!((driver.take("odd").len(), driver.take("even").len()), (1, 2));
+    let dead = driver.take("in.dlq");
+    let message = dead[0].headers.last("__streams.errors.message").and_then(|h| h.value.clone());
+    let message = String::from_utf8_lossy(message.as_deref().unwrap_or_default()).into_owned();
+    assert!(message.contains("topic 'zero' was chosen"), "{message}");
+}
