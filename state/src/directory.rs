@@ -18,7 +18,16 @@ use crate::database::memory::MemoryDisk;
 use crate::error::{Mode, Result, StateError};
 
 #[cfg(feature = "rocksdb")]
+mod backup;
+#[cfg(feature = "rocksdb")]
 mod files;
+#[cfg(feature = "rocksdb")]
+mod salvage;
+
+#[cfg(feature = "rocksdb")]
+pub use backup::{BackupFile, BackupManifest, backup, restore};
+#[cfg(feature = "rocksdb")]
+pub use salvage::{SalvageReport, salvage};
 
 /// The newest directory format this version reads, and the one it writes.
 pub const FORMAT: u32 = 1;

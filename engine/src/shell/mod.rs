@@ -1,16 +1,17 @@
-//! The command line of every topology binary: `run` (the default), `describe`, `query`, and what a
-//! program adds. Owns options, exit codes and what is printed; knows no topology of its own.
+//! The command line of every topology binary: `run` (the default), `describe`, `query`, `backup`,
+//! `restore`, `salvage`, and what a program adds. Owns options, exit codes and what is printed; knows no topology of its own.
 //!
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done; after a signal: everything was committed |
-//! | 1 | failed while running; the last lines on standard error say why |
+//! | 1 | failed while running; the last lines on standard error say why. `salvage`: something is lost |
 //! | 2 | the command line or the configuration is wrong; nothing was started |
 //! | 3 | `query`: what was asked for is not there |
 //!
 //! Results go to standard output, everything else to standard error. Settings come from the
 //! environment ([`config::HELP`](crate::config::HELP)); options of the same name go before it.
 
+mod keep;
 mod options;
 mod process;
 mod query;
@@ -21,6 +22,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+
+use headwater_state::StateError;
 
 use crate::config::ConfigError;
 use crate::dsl::StreamsBuilder;
@@ -133,6 +136,17 @@ pub enum ShellError {
         /// Why.
         reason: String,
     },
+    /// The state directory, or a backup of it.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A salvage that could not save everything; what it could is there.
+    #[error("{lost} stretches of rows could not be read; the rest is in {target}")]
+    Salvaged {
+        /// How many.
+        lost: usize,
+        /// The new state directory.
+        target: String,
+    },
     /// A command of the program's own failed.
     #[error(transparent)]
     Command(BoxError),
@@ -186,6 +200,7 @@ fn carry_out(program: &Program, parsed: &Parsed, out: &mut dyn Write) -> Result<
     match &parsed.task {
         Task::Describe(format) => describe(program, parsed, *format, out),
         Task::Query(asked) => query::ask(asked, &parsed.environment()?, out),
+        Task::Keep(keeping) => keep::keep(keeping, &parsed.environment()?, out),
         Task::Run => Process::start(program, &parsed.environment()?, out)?.wait(),
         Task::Own(command) => {
             let process = Process::start(program, &parsed.environment()?, out)?;

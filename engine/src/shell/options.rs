@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, FromArgMatches, Subcommand, ValueEnum};
 
@@ -75,6 +76,21 @@ enum Word {
     },
     /// Ask a running instance over HTTP
     Query(Asked),
+    /// Copy the state directory, also one in use, to a new folder
+    Backup {
+        /// The folder; it must not be there, or be empty
+        target: PathBuf,
+    },
+    /// Make the state directory of a backup; it must not be there, or be empty
+    Restore {
+        /// The backup
+        backup: PathBuf,
+    },
+    /// Copy what is readable of a damaged, stopped state directory to a new one, and report
+    Salvage {
+        /// The new state directory; it must not be there, or be empty
+        target: PathBuf,
+    },
 }
 
 /// What a running instance is asked.
@@ -151,7 +167,16 @@ pub(super) enum Task {
     Run,
     Describe(Format),
     Query(Asked),
+    Keep(Keeping),
     Own(Command),
+}
+
+/// What is done with the state directory's files.
+#[derive(Debug, Clone)]
+pub(super) enum Keeping {
+    Backup { target: PathBuf },
+    Restore { backup: PathBuf },
+    Salvage { target: PathBuf },
 }
 
 /// What the process is to be run with.
@@ -186,6 +211,9 @@ fn task(program: &Program, matches: &ArgMatches) -> Result<Task, clap::Error> {
         Word::Run => Task::Run,
         Word::Describe { format } => Task::Describe(format),
         Word::Query(asked) => Task::Query(asked),
+        Word::Backup { target } => Task::Keep(Keeping::Backup { target }),
+        Word::Restore { backup } => Task::Keep(Keeping::Restore { backup }),
+        Word::Salvage { target } => Task::Keep(Keeping::Salvage { target }),
     })
 }
 
@@ -262,7 +290,7 @@ mod tests {
         let right = parsed("p --state-dir here").expect("valid");
         let settings = right.environment_over(variables(&[("STATE_DIR", "there")]));
         let host = settings.expect("valid").environment.host;
-        assert_eq!(host.state_dir, std::path::PathBuf::from("here"));
+        assert_eq!(host.state_dir, PathBuf::from("here"));
     }
 
     #[test]

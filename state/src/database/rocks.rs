@@ -28,6 +28,7 @@ mod cursor;
 mod errors;
 mod health;
 mod memory;
+mod salvage;
 mod tuning;
 mod view;
 
@@ -37,6 +38,7 @@ use health::Health;
 use view::RocksView;
 
 pub use memory::{MemoryBudget, SharedMemory};
+pub use salvage::{LostRange, SalvagedFamily, salvage_database};
 
 type Db = DBWithThreadMode<MultiThreaded>;
 type Handle<'d> = Arc<BoundColumnFamily<'d>>;

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::error::{Result, StateError};
 
 const LOCK: &str = "LOCK";
-const IDENTITY: &str = "headwater.json";
+pub(super) const IDENTITY: &str = "headwater.json";
 const IDENTITY_NEW: &str = "headwater.json.new";
 
 fn failed<'p>(doing: &'p str, path: &'p Path) -> impl Fn(std::io::Error) -> StateError + 'p {
@@ -63,7 +63,7 @@ pub(super) fn write_identity(directory: &Path, bytes: &[u8]) -> Result<()> {
     sync_directory(directory)
 }
 
-fn sync_directory(directory: &Path) -> Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> Result<()> {
     let synced = File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(failed("syncing", directory))
 }
