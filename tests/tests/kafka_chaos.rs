@@ -125,6 +125,19 @@ impl Instance {
     }
 }
 
+impl Drop for Instance {
+    /// What it has said, and where its tasks stand, is needed to see what went wrong.
+    fn drop(&mut self) {
+        if let Some(child) = self.child.as_ref().filter(|_| std::thread::panicking()) {
+            for application in ["analytics", joined::APPLICATION] {
+                let tasks = Http::new(&self.base).get(&format!("/apps/{application}/tasks"));
+                proof::say(&format!("{}, {application}: {tasks:?}", self.name));
+            }
+            proof::say(&format!("{} has said:\n{}", self.name, child.log_tail()));
+        }
+    }
+}
+
 /// Something bad happens at a random moment, and passes. The kinds come by turns, so that a few seeds
 /// have them all; moments and victims are the seed's.
 fn fault(seed: u64, broker: &KafkaBroker, crowd: &mut [Instance; 2]) -> &'static str {
