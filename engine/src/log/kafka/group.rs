@@ -88,7 +88,10 @@ impl Post {
 
     fn tell(&self, event: GroupEvent) {
         let mut mail = self.open();
-        mail.revoking |= matches!(event, GroupEvent::Revoked(_));
+        if matches!(event, GroupEvent::Revoked(_)) {
+            // An answer to a revocation of before, which was lost meanwhile, is none to this one.
+            (mail.revoking, mail.acknowledged) = (true, false);
+        }
         mail.events.push_back(event);
         mail.bell.ring();
     }
