@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the benches share: costs, the bare loops on Kafka, the engine on Kafka.
+
+pub mod kafka;

@@ -201,6 +201,9 @@ fn a_record_that_is_too_large_is_the_users_and_named_and_the_next_transaction_su
     let wide = kept_for_ever(&log, "wide");
     let noise: Vec<u8> =
         (0..1_500_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    // The broker refuses a batch and says nothing of its records; alone the record is refused.
+    let error = refusal(&log, &narrow, &noise[..5_000]);
+    assert_eq!(error.class, ErrorClass::Abort, "{error}");
     for (partition, bytes) in [(&wide, 1_500_000), (&narrow, 5_000)] {
         let error = refusal(&log, partition, &noise[..bytes]);
         assert_eq!(error.class, ErrorClass::User, "{error}");
@@ -299,6 +302,46 @@ fn committed_offsets_are_answered_once_no_transaction_on_them_is_open() {
 }
 
 #[test]
+fn offsets_in_the_name_of_a_member_that_the_group_does_not_have_are_refused_and_nothing_is_seen() {
+    let Some(broker) = KafkaBroker::shared() else { return };
+    let log = connect(broker, &[]);
+    let partition = kept_for_ever(&log, "zombie");
+    let mut producer = producer(&log, "zombie");
+    producer.begin().expect("begun");
+    producer.send(&partition, &batch(&[(1, "k", b"of a zombie")])).expect("sent");
+    let offset = CommittedOffset { next_offset: 5, metadata: String::new() };
+    let mut request = request("zombies", vec![(partition.clone(), offset)]);
+    request.identity.member = "it was a member once".into();
+    request.identity.epoch = 3;
+    let error = answer(&producer.commit(request)).expect_err("the group knows no such member");
+    assert_eq!(error.class, ErrorClass::Abort, "{error}");
+    answer(&producer.abort()).expect("aborted");
+    producer.begin().expect("begun");
+    producer.send(&partition, &batch(&[(1, "k", b"kept")])).expect("sent");
+    commit(&mut producer).expect("committed");
+    let committed = answer(&log.committed("zombies", vec![partition.clone()]));
+    assert_eq!(committed.expect("stable"), [None]);
+    let values: Vec<_> = read(&log, &partition).into_iter().map(|(_, value)| value).collect();
+    assert_eq!(values, [b"kept".to_vec()]);
+}
+
+#[test]
+fn a_commit_does_not_wait_for_records_to_fill_a_batch() {
+    let Some(broker) = KafkaBroker::shared() else { return };
+    // A little less than the transaction timeout, after which the record would be given up.
+    let log = connect(broker, &[("linger.ms", "4500")]);
+    let partition = kept_for_ever(&log, "linger");
+    let mut producer = producer(&log, "linger");
+    let begun = Instant::now();
+    for _ in 0..3 {
+        producer.begin().expect("begun");
+        producer.send(&partition, &batch(&[(1, "k", b"v")])).expect("sent");
+        commit(&mut producer).expect("committed");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(12), "each waited for others");
+}
+
+#[test]
 fn a_commit_does_not_wait_in_the_clients_steps_of_a_tenth_of_a_second() {
     let Some(broker) = KafkaBroker::shared() else { return };
     let log = connect(broker, &[]);
@@ -322,6 +365,26 @@ fn a_commit_does_not_wait_in_the_clients_steps_of_a_tenth_of_a_second() {
     ));
     // With those steps not even the lowest could be less.
     assert!(times[0] < Duration::from_millis(90), "lowest {:?}", times[0]);
+}
+
+#[test]
+fn clients_of_a_broker_that_is_gone_are_dropped_without_waiting_for_it() {
+    let Some(broker) = KafkaBroker::start(&[]) else { return };
+    let log = connect(&broker, &[]);
+    let partition = kept_for_ever(&log, "gone");
+    let mut producer = producer(&log, "gone");
+    let reader = log
+        .reader(&partition, 0, Isolation::ReadCommitted, Purpose::Input, Bell::new())
+        .expect("a reader");
+    producer.begin().expect("begun");
+    broker.kill();
+    producer.send(&partition, &batch(&[(1, "k", b"never delivered")])).expect("taken");
+    let begun = Instant::now();
+    drop(producer);
+    drop(reader);
+    drop(log);
+    // Their own threads wait instead, and may hang (rust-rdkafka #453, #509).
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
 }
 
 #[test]

@@ -84,7 +84,8 @@ impl RecordBatchBuilder {
         value: Option<&[u8]>,
         headers: &Headers,
     ) -> Result<(), BatchError> {
-        self.push(0, timestamp, key, value, headers)
+        let headers_len = if headers.is_empty() { 0 } else { headers.encoded_len() };
+        self.push(0, timestamp, key, value, headers_len, |bytes| headers.encode(bytes))
     }
 
     /// Appends a record at `delta` offsets behind the base, for logs whose offsets have gaps.
@@ -99,11 +100,38 @@ impl RecordBatchBuilder {
         value: Option<&[u8]>,
         headers: &Headers,
     ) -> Result<(), BatchError> {
-        let skipped = delta
+        let skipped = self.skipped(delta)?;
+        let headers_len = if headers.is_empty() { 0 } else { headers.encoded_len() };
+        self.push(skipped, timestamp, key, value, headers_len, |bytes| headers.encode(bytes))
+    }
+
+    /// The same for headers that are encoded already.
+    ///
+    /// # Errors
+    /// As [`RecordBatchBuilder::append_at`].
+    #[inline]
+    pub fn append_raw_at(
+        &mut self,
+        delta: u64,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: RawHeaders<'_>,
+    ) -> Result<(), BatchError> {
+        let skipped = self.skipped(delta)?;
+        let encoded = headers.as_bytes();
+        self.push(skipped, timestamp, key, value, encoded.len(), |bytes| {
+            bytes.extend_from_slice(encoded);
+            Ok(())
+        })
+    }
+
+    #[inline]
+    fn skipped(&self, delta: u64) -> Result<u64, BatchError> {
+        delta
             .checked_sub(self.span)
             .filter(|_| delta < i64::MAX.unsigned_abs())
-            .ok_or(BatchError::OffsetOrder { delta, expected: self.span })?;
-        self.push(skipped, timestamp, key, value, headers)
+            .ok_or(BatchError::OffsetOrder { delta, expected: self.span })
     }
 
     #[inline]
@@ -113,11 +141,11 @@ impl RecordBatchBuilder {
         timestamp: i64,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
-        headers: &Headers,
+        headers_len: usize,
+        write_headers: impl FnOnce(&mut Vec<u8>) -> Result<(), HeadersError>,
     ) -> Result<(), BatchError> {
         let count = self.count.checked_add(1).ok_or(BatchError::Full)?;
         let difference = varint::zigzag(timestamp.wrapping_sub(self.timestamp));
-        let headers_len = if headers.is_empty() { 0 } else { headers.encoded_len() };
         let length = varint::len(skipped)
             + varint::len(difference)
             + field_len(key)
@@ -131,7 +159,7 @@ impl RecordBatchBuilder {
         write_field(key, &mut self.bytes);
         write_field(value, &mut self.bytes);
         if headers_len > 0
-            && let Err(error) = headers.encode(&mut self.bytes)
+            && let Err(error) = write_headers(&mut self.bytes)
         {
             self.bytes.truncate(start);
             return Err(error.into());
@@ -331,6 +359,10 @@ struct Progress {
     timestamp: i64,
 }
 
+/// A place between two records of one batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(Progress);
+
 impl Progress {
     const START: Self = Self { at: PREFIX, index: 0, delta: 0, timestamp: 0 };
 }
@@ -363,6 +395,22 @@ impl BatchCursor {
         let Some((record, next)) = self.batch.read(self.place)? else { return Ok(None) };
         self.place = next;
         Ok(Some(record))
+    }
+
+    /// Takes no record yet: lends the next one with the place behind it, for
+    /// [`BatchCursor::go_to`].
+    ///
+    /// # Errors
+    /// As [`BatchCursor::peek`].
+    #[inline]
+    pub fn peek_next(&self) -> Result<Option<(RawRecord<'_>, Place)>, BatchError> {
+        Ok(self.batch.read(self.place)?.map(|(record, next)| (record, Place(next))))
+    }
+
+    /// Goes on behind a record that [`BatchCursor::peek_next`] of this cursor has lent.
+    #[inline]
+    pub fn go_to(&mut self, place: Place) {
+        self.place = place.0;
     }
 
     /// How many records are left.

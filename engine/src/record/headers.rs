@@ -76,15 +76,38 @@ impl Headers {
         self.check_limits()?;
         varint::write(length(self.list.len()), into);
         for header in &self.list {
-            varint::write(length(header.name.len()), into);
-            into.extend_from_slice(header.name.as_bytes());
-            match &header.value {
-                None => varint::write(0, into),
-                Some(value) => {
-                    varint::write(length(value.len()) + 1, into);
-                    into.extend_from_slice(value);
-                }
+            write_header(&header.name, header.value.as_deref(), into);
+        }
+        Ok(())
+    }
+
+    /// Appends the same encoding for headers that nobody owns as a list: copies, allocates nothing.
+    ///
+    /// # Errors
+    /// As [`Headers::encode`].
+    pub fn encode_borrowed<'a>(
+        headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
+        into: &mut Vec<u8>,
+    ) -> Result<(), HeadersError> {
+        let start = into.len();
+        if headers.len() > HEADERS_MAX {
+            return Err(too_large("count", headers.len(), HEADERS_MAX));
+        }
+        varint::write(length(headers.len()), into);
+        for (name, value) in headers {
+            let bytes = into.len() - start + name.len() + value.map_or(0, <[u8]>::len);
+            let refused = if name.len() > HEADER_NAME_BYTES_MAX {
+                Some(too_large("name", name.len(), HEADER_NAME_BYTES_MAX))
+            } else {
+                // Two lengths of five bytes at most stand before name and value.
+                (bytes + 10 > HEADERS_BYTES_MAX)
+                    .then(|| too_large("bytes", bytes, HEADERS_BYTES_MAX))
+            };
+            if let Some(error) = refused {
+                into.truncate(start);
+                return Err(error);
             }
+            write_header(name, value, into);
         }
         Ok(())
     }
@@ -211,6 +234,18 @@ pub enum HeadersError {
     },
 }
 
+fn write_header(name: &str, value: Option<&[u8]>, into: &mut Vec<u8>) {
+    varint::write(length(name.len()), into);
+    into.extend_from_slice(name.as_bytes());
+    match value {
+        None => varint::write(0, into),
+        Some(value) => {
+            varint::write(length(value.len()) + 1, into);
+            into.extend_from_slice(value);
+        }
+    }
+}
+
 fn too_large(field: &'static str, found: usize, limit: usize) -> HeadersError {
     HeadersError::TooLarge { field, found, limit }
 }
@@ -289,6 +324,21 @@ mod tests {
         assert_eq!(headers.last("a").and_then(|h| h.value.clone()), Some(Bytes::from_static(b"2")));
         assert_eq!(headers.last("b").map(|h| &h.value), Some(&None));
         assert_eq!(headers.last("c"), None);
+    }
+
+    #[test]
+    fn borrowed_headers_are_encoded_as_a_list_of_them_is() {
+        let mut headers = Headers::new();
+        headers.append("a", Some(Bytes::from_static(b"1")));
+        headers.append("", None);
+        let borrowed = headers.iter().map(|h| (&*h.name, h.value.as_deref()));
+        let mut bytes = b"before".to_vec();
+        Headers::encode_borrowed(borrowed, &mut bytes).expect("within the limits");
+        assert_eq!(bytes, [&b"before"[..], &encoded(&headers)[..]].concat());
+        let long = "n".repeat(HEADER_NAME_BYTES_MAX + 1);
+        let refused = Headers::encode_borrowed([(&*long, None)].into_iter(), &mut bytes);
+        assert!(matches!(refused, Err(HeadersError::TooLarge { field: "name", .. })));
+        assert_eq!(bytes.len(), 6 + encoded(&headers).len(), "nothing was appended");
     }
 
     #[test]

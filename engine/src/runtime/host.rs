@@ -389,9 +389,14 @@ type Connected = (Arc<dyn Log>, Option<String>);
 fn connect(config: &HostConfig, memory: &MemoryShares) -> Result<Connected, LogError> {
     use crate::log::kafka::{KafkaLog, KafkaSettings};
     let kafka = config.kafka.as_ref().expect("called when a cluster is named");
-    // Half for what clients hold back, half for the tasks' own queues.
-    let queue = (memory.rest / 4).clamp(256 << 10, KafkaSettings::default().partition_queue_bytes);
-    let settings = KafkaSettings { partition_queue_bytes: queue, ..KafkaSettings::default() };
+    // A quarter each for records that one consumer holds back (input, restoring) and that the
+    // producers do; the rest is for everything else.
+    let share = (memory.rest / 4).max(1 << 20);
+    let settings = KafkaSettings {
+        queue_bytes: share,
+        producer_queue_bytes: share,
+        ..KafkaSettings::default()
+    };
     let log = KafkaLog::connect(kafka, settings)?;
     let cluster = log.cluster_id().map(str::to_owned);
     Ok((Arc::new(log), cluster))

@@ -114,7 +114,8 @@ impl Clients {
             Isolation::ReadUncommitted => &mut self.uncommitted,
         };
         if slot.is_none() {
-            let config = settings::consumer(&self.common, &self.settings, None, isolation);
+            // It reads nothing.
+            let config = settings::consumer(&self.common, None, isolation, 0);
             let client = BaseConsumer::from_config_and_context(&config, Voice::new("observer"))
                 .map_err(|error| classify::from_kafka("open a client", &error))?;
             *slot = Some(client);

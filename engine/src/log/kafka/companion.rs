@@ -3,8 +3,11 @@
 //! which are abandoned when a call does not return in time.
 //!
 //! Traps of librdkafka 2.12 and rdkafka 0.39 that it walks around:
-//! - `BaseProducer::poll` stays for its whole timeout, so `flush` and `commit_transaction` take steps
-//!   of 100 ms: delivery is awaited here, a millisecond at a time, before the commit.
+//! - `BaseProducer::poll` stays for its whole timeout, so its `flush` and `commit_transaction` take
+//!   steps of 100 ms: events are served by a call of our own, which returns with each, and
+//!   everything is delivered before the commit.
+//! - A record waits for its batch (`linger.ms`) also when the commit is waiting for the record:
+//!   librdkafka's own flush, which ends that, is called for a moment before each wait.
 //! - An abort with undelivered records waits for delivery reports that nobody serves: everything is
 //!   delivered or purged, and served, before the abort.
 //! - An abort while the first records are in flight can reach a coordinator that has not begun the
@@ -16,102 +19,110 @@
 //! - Dropping a client can hang (rust-rdkafka #509): only this thread does it.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::Shared;
 use super::classify::{self, Failed};
 use super::deadlines::Guarded;
+use super::deliveries::Deliveries;
+use super::ffi::Event;
 use super::ffi::group::{GroupMetadata, send_offsets};
-use super::producer::{Backlog, Client, push};
+use super::producer::{Backlog, Client, Events, push};
 use crate::error::ErrorClass;
 use crate::log::{CommitRequest, Committed, CommittedOffset, Identity, LogError, LogResult};
 use crate::record::TopicPartition;
 
-/// While records are in flight, delivery reports are served this long before the next command.
+/// How long one wait for a delivery report is, while a call waits for all of them.
 const POLL: Duration = Duration::from_millis(1);
-/// Without records in flight, log lines and errors of the client are looked at this often.
+/// Events are waited for this long; commands end the wait.
 const IDLE: Duration = Duration::from_millis(500);
 /// How long an abort waits for records in flight before it purges them.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// What the stream thread asks for.
 pub(super) enum Command {
-    /// Records were sent; their delivery reports are to be served.
-    Sent,
     /// Fence and resolve.
     Initialise(Guarded<LogResult<()>>),
     /// Deliver, add the offsets, commit.
     Commit { request: CommitRequest, backlog: Backlog, promise: Guarded<LogResult<Committed>> },
     /// Abort.
     Abort(Guarded<LogResult<()>>),
-    /// Drop the client; this is the other share of it.
-    Close(Arc<Client>),
+    /// Drop the client as soon as nobody else has a share of it.
+    Close,
 }
 
 pub(super) struct Companion {
-    client: Arc<Client>,
+    events: Arc<Events>,
     shared: Arc<Shared>,
 }
 
 impl Companion {
-    pub(super) fn new(client: Arc<Client>, shared: Arc<Shared>) -> Self {
-        Self { client, shared }
+    pub(super) fn new(events: Arc<Events>, shared: Arc<Shared>) -> Self {
+        Self { events, shared }
     }
 
     /// Serves commands until the producer is dropped.
     pub(super) fn run(self, commands: &Receiver<Command>) {
         while let Some(command) = self.next(commands) {
             match command {
-                Command::Sent => {}
                 Command::Initialise(promise) => answer(promise, self.initialise()),
                 Command::Commit { request, backlog, promise } => {
                     answer(promise, self.commit(request, backlog));
                 }
                 Command::Abort(promise) => answer(promise, self.abort()),
-                Command::Close(client) => {
-                    drop(client);
-                    return;
+                Command::Close => break,
+            }
+        }
+        // The producer's shares go right after its last command.
+        while Arc::strong_count(&self.events) + Arc::strong_count(self.events.client()) > 2 {
+            self.serve(POLL);
+        }
+    }
+
+    /// The next command; serves events until there is one.
+    fn next(&self, commands: &Receiver<Command>) -> Option<Command> {
+        loop {
+            match commands.try_recv() {
+                Ok(command) => return Some(command),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {
+                    self.serve(IDLE);
                 }
             }
         }
     }
 
-    /// The next command; serves delivery reports until there is one.
-    fn next(&self, commands: &Receiver<Command>) -> Option<Command> {
-        loop {
-            if self.client.in_flight_count() > 0 {
-                match commands.try_recv() {
-                    Ok(command) => return Some(command),
-                    Err(TryRecvError::Disconnected) => return None,
-                    Err(TryRecvError::Empty) => self.client.poll(POLL),
-                }
-                continue;
-            }
-            self.client.context().sleep();
-            if self.client.in_flight_count() > 0 {
-                continue;
-            }
-            match commands.recv_timeout(IDLE) {
-                Ok(command) => return Some(command),
-                Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.client.poll(Duration::ZERO),
-            }
-        }
+    /// Serves one event; false if none came within this time.
+    fn serve(&self, within: Duration) -> bool {
+        let context = self.client().context();
+        self.events.next(within, |event| match event {
+            Event::Deliveries(reports) => context.settle(reports),
+            Event::Log(level, facility, line) => context.log(level, facility, line),
+            Event::Error(code, reason) => context.error(KafkaError::Global(code), reason),
+        })
+    }
+
+    fn client(&self) -> &Client {
+        self.events.client()
+    }
+
+    fn deliveries(&self) -> &Deliveries {
+        self.client().context()
     }
 
     fn initialise(&self) -> Result<(), Failed> {
         let operation = "initialise transactions";
         let within = self.shared.settings.request_timeout;
-        self.client.init_transactions(within).map_err(|error| {
+        self.client().init_transactions(within).map_err(|error| {
             match classify::from_transaction(operation, &error) {
                 Failed::Known(mut known) => {
                     // The reason often lies in a connection, of which the call knows nothing.
-                    if let Some(last) = self.client.context().voice().last_error() {
+                    if let Some(last) = self.deliveries().voice().last_error() {
                         known.message =
                             format!("{} (last error of the client: {last})", known.message);
                     }
@@ -130,8 +141,8 @@ impl Companion {
             self.send_offsets(&offsets, &identity, deadline)?;
         }
         let within = self.shared.settings.request_timeout;
-        self.client.commit_transaction(within).map_err(|error| judge_commit(&error))?;
-        Ok(Committed { state: Some(state), ends: self.client.context().ends() })
+        self.client().commit_transaction(within).map_err(|error| judge_commit(&error))?;
+        Ok(Committed { state: Some(state), ends: self.deliveries().ends() })
     }
 
     /// Waits until every record is acknowledged.
@@ -139,16 +150,17 @@ impl Companion {
     /// # Errors
     /// The first refusal; `Abort` when the time is over.
     fn deliver(&self, backlog: &mut Backlog, deadline: Duration) -> LogResult<()> {
-        let deliveries = self.client.context();
+        let deliveries = self.deliveries();
         loop {
-            let all_taken = push(&self.client, backlog)?;
+            while self.serve(Duration::ZERO) {}
+            let all_taken = push(self.client(), backlog)?;
             deliveries.check()?;
-            if all_taken && self.client.in_flight_count() == 0 {
+            if all_taken && self.client().in_flight_count() == 0 {
                 // The last report may have been a refusal.
                 return deliveries.check();
             }
             if self.now() > deadline {
-                let waiting = self.client.in_flight_count();
+                let waiting = self.client().in_flight_count();
                 return Err(LogError::new(
                     ErrorClass::Abort,
                     "deliver records",
@@ -157,7 +169,8 @@ impl Companion {
                     ),
                 ));
             }
-            self.client.poll(POLL);
+            // Each time: a partition that is new to the transaction cannot be sent to at first.
+            self.events.flush(POLL);
         }
     }
 
@@ -176,7 +189,7 @@ impl Companion {
             Failed::Known(LogError::new(ErrorClass::Fatal, operation, why))
         })?;
         let within = deadline.saturating_sub(self.now()).max(Duration::from_secs(1));
-        send_offsets(&self.client, &list, &metadata, within).map_err(|error| {
+        send_offsets(self.client(), &list, &metadata, within).map_err(|error| {
             match classify::from_flags(operation, &error) {
                 // The transaction has not been ended, so nothing of it is committed.
                 Failed::Known(known) if known.class == ErrorClass::Retry => {
@@ -189,29 +202,28 @@ impl Companion {
 
     fn abort(&self) -> Result<(), Failed> {
         self.settle(SETTLE);
-        if self.client.in_flight_count() > 0 {
+        if self.client().in_flight_count() > 0 {
             // The first call purges what is queued and cannot wait for it; its reports are served
             // here, and the next call goes on where it stopped.
-            if let Err(error) = self.client.abort_transaction(POLL * 50) {
+            if let Err(error) = self.client().abort_transaction(POLL * 50) {
                 tracing::debug!(%error, "abort goes on once its records are purged");
             }
             self.settle(self.shared.settings.transaction_timeout);
         }
-        let refused = self.client.context().refused_by_broker();
+        let refused = self.deliveries().refused_by_broker();
         self.shared.learn_sizes();
         let within = self.shared.settings.request_timeout;
-        self.client.abort_transaction(within).map_err(|error| match classify::from_transaction(
-            "abort a transaction",
-            &error,
-        ) {
-            Failed::Known(known)
-                if matches!(known.class, ErrorClass::Fenced | ErrorClass::Fatal) =>
-            {
+        self.client().abort_transaction(within).map_err(
+            |error| match classify::from_transaction("abort a transaction", &error) {
                 Failed::Known(known)
-            }
-            Failed::Known(known) => Failed::Unknown(known.to_string()),
-            unknown @ Failed::Unknown(_) => unknown,
-        })?;
+                    if matches!(known.class, ErrorClass::Fenced | ErrorClass::Fatal) =>
+                {
+                    Failed::Known(known)
+                }
+                Failed::Known(known) => Failed::Unknown(known.to_string()),
+                unknown @ Failed::Unknown(_) => unknown,
+            },
+        )?;
         if refused {
             let why = "aborted, but a refused record left a gap in the sequence numbers";
             return Err(Failed::Unknown(why.to_owned()));
@@ -222,8 +234,8 @@ impl Companion {
     /// Serves reports until no record is in flight, or the time is over.
     fn settle(&self, within: Duration) {
         let deadline = self.now() + within;
-        while self.client.in_flight_count() > 0 && self.now() < deadline {
-            self.client.poll(POLL);
+        while self.client().in_flight_count() > 0 && self.now() < deadline {
+            self.serve(POLL);
         }
     }
 

@@ -13,6 +13,7 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use super::classify;
 use super::context::Voice;
+use super::ffi::Report;
 use super::sizes::{InFlight, Sizes};
 use crate::actor::Bell;
 use crate::error::ErrorClass;
@@ -24,8 +25,6 @@ pub(super) struct Deliveries {
     voice: Voice,
     bell: Bell,
     starved: AtomicBool,
-    /// The companion polls, or is about to.
-    polled: AtomicBool,
     sizes: Arc<Sizes>,
     open: Mutex<Open>,
 }
@@ -35,7 +34,6 @@ pub(super) struct Deliveries {
 struct Open {
     /// Every partition this producer ever wrote to; a record carries its index.
     partitions: Vec<TopicPartition>,
-    index: BTreeMap<TopicPartition, usize>,
     /// By index, the offset after the last delivered record.
     ends: Vec<Option<i64>>,
     /// By index, what is in flight to a partition whose batches are limited.
@@ -47,23 +45,12 @@ struct Open {
 
 impl Deliveries {
     pub(super) fn new(voice: Voice, bell: Bell, sizes: Arc<Sizes>) -> Self {
-        let (starved, polled) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { voice, bell, starved, polled, sizes, open: Mutex::default() }
+        Self { voice, bell, starved: AtomicBool::new(false), sizes, open: Mutex::default() }
     }
 
     /// The client's own voice.
     pub(super) fn voice(&self) -> &Voice {
         &self.voice
-    }
-
-    /// Marks the companion as awake; true if it was not.
-    pub(super) fn wake(&self) -> bool {
-        !self.polled.swap(true, Ordering::AcqRel)
-    }
-
-    /// The companion is about to sleep; it must look for work once more before it does.
-    pub(super) fn sleep(&self) {
-        self.polled.store(false, Ordering::Release);
     }
 
     /// Forgets the transaction before.
@@ -75,17 +62,12 @@ impl Deliveries {
         open.refused = false;
     }
 
-    /// The number that records for this partition carry.
-    pub(super) fn index_of(&self, partition: &TopicPartition) -> usize {
+    /// The index that records for a new partition carry.
+    pub(super) fn add_partition(&self, partition: &TopicPartition) -> usize {
         let mut open = self.open();
-        if let Some(&index) = open.index.get(partition) {
-            return index;
-        }
-        let index = open.partitions.len();
         open.partitions.push(partition.clone());
-        open.index.insert(partition.clone(), index);
         open.ends.push(None);
-        index
+        open.partitions.len() - 1
     }
 
     /// Rings the bell at the next delivery, which makes room.
@@ -135,43 +117,60 @@ impl Deliveries {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn delivered_at(&self, index: usize, offset: i64) {
+    /// Takes in what became of records.
+    pub(super) fn settle<'a>(&self, reports: impl Iterator<Item = Report<'a>>) {
         let mut open = self.open();
+        for report in reports {
+            match report.error {
+                None => open.delivered(report.tag, report.offset),
+                // Only an abort purges; then nobody asks.
+                Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) => {}
+                Some(code) => open.refused(code, &report, &self.sizes),
+            }
+        }
+        drop(open);
+        if self.starved.swap(false, Ordering::AcqRel) {
+            self.bell.ring();
+        }
+    }
+}
+
+impl Open {
+    fn delivered(&mut self, index: usize, offset: i64) {
         if offset < 0 {
             // The broker knew the batch already and does not say where it lies.
-            let partition = open.partitions[index].clone();
             let error = LogError::new(
                 ErrorClass::Abort,
                 "deliver a record",
                 "it was acknowledged without an offset",
             );
-            open.failure.get_or_insert(error.on(&partition));
+            self.failure.get_or_insert(error.on(&self.partitions[index]));
             return;
         }
-        if let Some(in_flight) = open.in_flight.get_mut(&index) {
+        if let Some(in_flight) = self.in_flight.get_mut(&index) {
             in_flight.pop();
         }
-        let end = &mut open.ends[index];
+        let end = &mut self.ends[index];
         *end = Some(end.map_or(offset + 1, |end| end.max(offset + 1)));
     }
 
-    fn refused(&self, index: usize, error: &KafkaError, message: &impl Message) {
-        let mut open = self.open();
-        let mut refusal = classify::from_kafka("deliver a record", error);
-        refusal.place = open.partitions.get(index).cloned();
-        let alone = open.in_flight.get(&index).is_some_and(InFlight::is_alone);
-        if let Some(in_flight) = open.in_flight.get_mut(&index) {
+    fn refused(&mut self, code: RDKafkaErrorCode, report: &Report<'_>, sizes: &Sizes) {
+        let mut refusal = classify::from_code("deliver a record", code);
+        refusal.place = self.partitions.get(report.tag).cloned();
+        let mut alone = false;
+        if let Some(in_flight) = self.in_flight.get_mut(&report.tag) {
+            alone = in_flight.is_alone();
             in_flight.pop();
         }
         if refusal.class == ErrorClass::User {
-            open.refused = true;
-            self.name(&mut refusal, error, message, alone);
+            self.refused = true;
+            name(&mut refusal, code, report, sizes, alone);
         } else if refusal.class == ErrorClass::Retry {
             // librdkafka has given up on it, so the transaction is incomplete.
             refusal.class = ErrorClass::Abort;
         }
         // Of a refused batch the records that are well in themselves are reported too.
-        match &mut open.failure {
+        match &mut self.failure {
             Some(known)
                 if known.class == ErrorClass::Abort && refusal.class == ErrorClass::User =>
             {
@@ -181,29 +180,26 @@ impl Deliveries {
             none => *none = Some(refusal),
         }
     }
+}
 
-    /// Says which record is refused, or that its batch is, which says nothing of one record.
-    fn name(
-        &self,
-        refusal: &mut LogError,
-        error: &KafkaError,
-        message: &impl Message,
-        alone: bool,
-    ) {
-        let batch = error.rdkafka_error_code().is_some_and(classify::is_of_a_batch);
-        if let Some(to) = refusal.place.as_ref().filter(|_| batch && !alone) {
-            self.sizes.refused(&to.topic);
-            refusal.class = ErrorClass::Abort;
-            refusal.message = format!("a batch is too large, smaller ones follow ({error})");
-            return;
-        }
-        let (key, value) = (message.key(), message.payload());
-        let shown = key.map_or_else(|| "null".into(), |key| key.escape_ascii().to_string());
-        let bytes = value.map_or(0, <[u8]>::len);
-        refusal.message =
-            format!("the record with key {shown} and {bytes} bytes: {}", refusal.message);
-        refusal.refused = Some(RecordPrint::of(key, value));
+/// Says which record is refused, or that its batch is, which says nothing of one record.
+fn name(
+    refusal: &mut LogError,
+    code: RDKafkaErrorCode,
+    report: &Report<'_>,
+    sizes: &Sizes,
+    alone: bool,
+) {
+    if let Some(to) = refusal.place.as_ref().filter(|_| classify::is_of_a_batch(code) && !alone) {
+        sizes.refused(&to.topic);
+        refusal.class = ErrorClass::Abort;
+        refusal.message = format!("a batch is too large, smaller ones follow ({code})");
+        return;
     }
+    let shown = report.key.map_or_else(|| "null".into(), |key| key.escape_ascii().to_string());
+    let bytes = report.value.map_or(0, <[u8]>::len);
+    refusal.message = format!("the record with key {shown} and {bytes} bytes: {}", refusal.message);
+    refusal.refused = Some(RecordPrint::of(report.key, report.value));
 }
 
 impl ClientContext for Deliveries {
@@ -222,66 +218,66 @@ impl ProducerContext for Deliveries {
     /// The partition's index.
     type DeliveryOpaque = usize;
 
+    /// Reports that rdkafka's own layer takes, which it does when the client is dropped.
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        match result {
-            Ok(message) => self.delivered_at(index, message.offset()),
-            Err((error, message)) => {
-                let purged = matches!(
-                    error.rdkafka_error_code(),
-                    Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)
-                );
-                // Only an abort purges; then nobody asks.
-                if !purged {
-                    self.refused(index, error, message);
-                }
-            }
-        }
-        if self.starved.swap(false, Ordering::AcqRel) {
-            self.bell.ring();
-        }
+        let (message, error) = match result {
+            Ok(message) => (message, None),
+            Err((error, message)) => (message, error.rdkafka_error_code()),
+        };
+        self.settle(std::iter::once(Report {
+            tag: index,
+            offset: message.offset(),
+            error,
+            key: message.key(),
+            value: message.payload(),
+        }));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::Timestamp;
-    use rdkafka::message::OwnedMessage;
-
     use super::*;
 
     fn deliveries() -> Deliveries {
         Deliveries::new(Voice::new("test"), Bell::new(), Arc::default())
     }
 
+    fn report(tag: usize, offset: i64) -> Report<'static> {
+        Report { tag, offset, error: None, key: None, value: None }
+    }
+
+    fn refusal<'a>(
+        tag: usize,
+        code: RDKafkaErrorCode,
+        key: &'a [u8],
+        value: &'a [u8],
+    ) -> Report<'a> {
+        Report { tag, offset: -1, error: Some(code), key: Some(key), value: Some(value) }
+    }
+
+    fn settle<const N: usize>(deliveries: &Deliveries, reports: [Report<'_>; N]) {
+        deliveries.settle(reports.into_iter());
+    }
+
     #[test]
     fn ends_are_those_of_the_open_transaction_alone() {
         let deliveries = deliveries();
         let (a, b) = (TopicPartition::new("a", 0), TopicPartition::new("b", 1));
-        let (of_a, of_b) = (deliveries.index_of(&a), deliveries.index_of(&b));
-        deliveries.delivered_at(of_a, 4);
-        deliveries.delivered_at(of_a, 3);
-        deliveries.delivered_at(of_b, 9);
+        let (of_a, of_b) = (deliveries.add_partition(&a), deliveries.add_partition(&b));
+        settle(&deliveries, [report(of_a, 4), report(of_a, 3), report(of_b, 9)]);
         assert_eq!(deliveries.ends(), [(a, 5), (b.clone(), 10)]);
         deliveries.begin();
-        assert_eq!(deliveries.index_of(&b), of_b);
-        deliveries.delivered_at(of_b, 11);
+        settle(&deliveries, [report(of_b, 11)]);
         assert_eq!(deliveries.ends(), [(b, 12)]);
     }
 
-    /// A record that was to go to `out-3`.
-    fn record(key: &str, value: Vec<u8>) -> OwnedMessage {
-        let (key, time) = (Some(key.into()), Timestamp::CreateTime(7));
-        OwnedMessage::new(Some(value), key, "out".to_owned(), time, 3, -1001, None)
-    }
-
-    const TOO_LARGE: KafkaError =
-        KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+    const TOO_LARGE: RDKafkaErrorCode = RDKafkaErrorCode::MessageSizeTooLarge;
 
     #[test]
     fn a_batch_that_is_too_large_is_sent_again_in_smaller_ones() {
         let deliveries = deliveries();
-        let index = deliveries.index_of(&TopicPartition::new("out", 3));
-        deliveries.refused(index, &TOO_LARGE, &record("a", vec![0; 9]));
+        let index = deliveries.add_partition(&TopicPartition::new("out", 3));
+        settle(&deliveries, [refusal(index, TOO_LARGE, b"a", &[0; 9])]);
         let refusal = deliveries.check().expect_err("refused");
         assert_eq!((refusal.class, refusal.refused), (ErrorClass::Abort, None));
         assert_eq!(deliveries.sizes.limit("out"), Some(0));
@@ -291,14 +287,14 @@ mod tests {
     #[test]
     fn a_record_that_is_too_large_by_itself_is_the_users_and_named() {
         let deliveries = deliveries();
-        let index = deliveries.index_of(&TopicPartition::new("out", 3));
+        let index = deliveries.add_partition(&TopicPartition::new("out", 3));
         assert!(deliveries.enter(index, 2_000_000, 0));
         assert!(!deliveries.enter(index, 1, 0), "nothing beside it");
-        deliveries.refused(index, &TOO_LARGE, &record("big\n", vec![0; 2_000_000]));
+        let value = vec![0; 2_000_000];
+        settle(&deliveries, [refusal(index, TOO_LARGE, b"big\n", &value)]);
         let refusal = deliveries.check().expect_err("refused");
         assert_eq!(refusal.class, ErrorClass::User);
-        let print = RecordPrint::of(Some(b"big\n"), Some(&vec![0; 2_000_000]));
-        assert_eq!(refusal.refused, Some(print));
+        assert_eq!(refusal.refused, Some(RecordPrint::of(Some(b"big\n"), Some(&value))));
         let text = refusal.to_string();
         assert!(text.contains("on out-3"), "{text}");
         assert!(text.contains("key big\\n and 2000000 bytes"), "{text}");
@@ -307,11 +303,10 @@ mod tests {
     #[test]
     fn the_record_at_fault_goes_before_those_that_were_in_its_batch() {
         let deliveries = deliveries();
-        let index = deliveries.index_of(&TopicPartition::new("out", 3));
-        let other = KafkaError::MessageProduction(RDKafkaErrorCode::InvalidDifferentRecord);
-        deliveries.refused(index, &other, &record("good", vec![1]));
-        let bad = KafkaError::MessageProduction(RDKafkaErrorCode::InvalidTimestamp);
-        deliveries.refused(index, &bad, &record("bad", vec![2]));
+        let index = deliveries.add_partition(&TopicPartition::new("out", 3));
+        let good = refusal(index, RDKafkaErrorCode::InvalidDifferentRecord, b"good", &[1]);
+        let bad = refusal(index, RDKafkaErrorCode::InvalidTimestamp, b"bad", &[2]);
+        settle(&deliveries, [good, bad]);
         let refusal = deliveries.check().expect_err("refused");
         assert_eq!(refusal.refused, Some(RecordPrint::of(Some(b"bad"), Some(&[2]))));
     }
@@ -319,17 +314,25 @@ mod tests {
     #[test]
     fn what_librdkafka_gave_up_on_is_no_longer_to_be_retried() {
         let deliveries = deliveries();
-        let index = deliveries.index_of(&TopicPartition::new("out", 0));
-        let error = KafkaError::MessageProduction(RDKafkaErrorCode::NotEnoughReplicas);
-        deliveries.refused(index, &error, &record("k", vec![]));
+        let index = deliveries.add_partition(&TopicPartition::new("out", 0));
+        settle(&deliveries, [refusal(index, RDKafkaErrorCode::NotEnoughReplicas, b"k", &[])]);
         assert_eq!(deliveries.check().expect_err("refused").class, ErrorClass::Abort);
+    }
+
+    #[test]
+    fn what_an_abort_purges_is_no_refusal() {
+        let deliveries = deliveries();
+        let index = deliveries.add_partition(&TopicPartition::new("out", 0));
+        settle(&deliveries, [refusal(index, RDKafkaErrorCode::PurgeQueue, b"k", &[])]);
+        deliveries.check().expect("no refusal");
+        assert!(deliveries.ends().is_empty());
     }
 
     #[test]
     fn an_acknowledgement_without_an_offset_does_not_pass_for_a_position() {
         let deliveries = deliveries();
-        let index = deliveries.index_of(&TopicPartition::new("out", 0));
-        deliveries.delivered_at(index, -1);
+        let index = deliveries.add_partition(&TopicPartition::new("out", 0));
+        settle(&deliveries, [report(index, -1)]);
         assert_eq!(deliveries.check().expect_err("no offset").class, ErrorClass::Abort);
         assert!(deliveries.ends().is_empty());
     }

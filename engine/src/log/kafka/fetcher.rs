@@ -7,6 +7,7 @@
 //! consumer's queue. Should one appear there all the same, its reader is told to seek.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,11 +15,13 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::classify;
 use super::context::Voice;
+use super::ffi::{Fetch, Topic};
 use crate::actor::Bell;
 use crate::actor::spawn::spawn_blocking;
 use crate::error::ErrorClass;
@@ -35,6 +38,24 @@ const POLL: Duration = Duration::from_millis(100);
 pub(super) struct Signals {
     /// A record of this partition went astray: seek to the position again.
     pub astray: AtomicBool,
+}
+
+/// The queue of a partition that is split off from its consumer.
+pub(super) struct PartitionInput {
+    topic: Topic<Client>,
+    number: i32,
+    /// Keeps the partition split off and rings the reader's bell.
+    _queue: PartitionQueue<Voice>,
+}
+
+impl PartitionInput {
+    /// As [`Topic::take`].
+    pub(super) fn take(
+        &self,
+        each: impl FnMut(Fetch<'_>) -> ControlFlow<()>,
+    ) -> Result<usize, RDKafkaErrorCode> {
+        self.topic.take(self.number, each)
+    }
 }
 
 struct Assigned {
@@ -106,8 +127,10 @@ impl Fetcher {
         partition: &TopicPartition,
         offset: i64,
         bell: &Bell,
-    ) -> LogResult<(PartitionQueue<Voice>, Arc<Signals>)> {
+    ) -> LogResult<(PartitionInput, Arc<Signals>)> {
         let number = number(partition);
+        let topic = Topic::open(self.client(), &partition.topic)
+            .map_err(|code| classify::from_code("assign a partition", code).on(partition))?;
         let mut queue =
             self.client().split_partition_queue(&partition.topic, number).ok_or_else(|| {
                 LogError::new(ErrorClass::Fatal, "assign a partition", "it has no queue")
@@ -126,7 +149,7 @@ impl Fetcher {
             self.state.assigned().remove(partition);
             return Err(classify::from_kafka("assign a partition", &error).on(partition));
         }
-        Ok((queue, signals))
+        Ok((PartitionInput { topic, number, _queue: queue }, signals))
     }
 
     /// Ends the assignment of a partition.
@@ -153,15 +176,6 @@ impl Fetcher {
             )
             .inspect_err(|error| tracing::debug!(%partition, offset, %error, "seek is tried again"))
             .is_ok()
-    }
-
-    /// How far the reader of a partition has come, control records included.
-    pub(super) fn position(&self, partition: &TopicPartition) -> Option<i64> {
-        let list = self.client().position().ok()?;
-        match list.find_partition(&partition.topic, number(partition))?.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        }
     }
 }
 

@@ -14,8 +14,9 @@
 //!
 //! Input is read by one consumer that all tasks share, restoring by another; a second consumer is
 //! opened only if a partition is read twice at once. Partitions are assigned by hand; a member of a
-//! group is a consumer of its own, which fetches nothing. Back-pressure is not taking: a full partition queue stops
-//! the fetching of that partition, and nothing is ever paused, which would throw the queue away.
+//! group is a consumer of its own, which fetches nothing. Back-pressure is not taking: a full
+//! partition queue stops the fetching of that partition, and nothing is ever paused, which would
+//! throw the queue away. `ffi` holds the calls that librdkafka's safe layer lacks.
 
 mod admin;
 mod classify;
@@ -174,7 +175,12 @@ impl Shared {
         if let Some(found) = found {
             return Ok(Arc::clone(found));
         }
-        let config = settings::consumer(&self.common, &self.settings, Some(group), isolation);
+        // Nobody knows yet which of the known partitions it will read: at worst all.
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions: u32 = known.values().fold(0, |sum, &count| sum.saturating_add(count));
+        drop(known);
+        let queue_bytes = self.settings.queue_bytes_of(partitions as usize);
+        let config = settings::consumer(&self.common, Some(group), isolation, queue_bytes);
         let fetcher = Arc::new(Fetcher::open(&config, group, isolation, purpose)?);
         fetchers.push(Arc::clone(&fetcher));
         tracing::info!(
@@ -182,7 +188,7 @@ impl Shared {
             ?isolation,
             ?purpose,
             consumers = fetchers.len(),
-            partition_queue_bytes = self.settings.partition_queue_bytes,
+            partition_queue_bytes = queue_bytes,
             "opened a Kafka consumer"
         );
         Ok(fetcher)
@@ -218,7 +224,8 @@ impl KafkaLog {
         tracing::info!(
             brokers = config.brokers.join(","),
             cluster,
-            partition_queue_bytes = settings.partition_queue_bytes,
+            consumer_queue_bytes = settings.queue_bytes,
+            producer_queue_bytes = settings.producer_queue_bytes,
             "connected to Kafka"
         );
         let shared = Shared {
@@ -339,14 +346,14 @@ impl Log for KafkaLog {
         let deliveries = Deliveries::new(voice, bell.clone(), Arc::clone(&shared.sizes));
         let client = producer::Client::from_config_and_context(&config, deliveries)
             .map_err(|error| classify::from_kafka(operation, &error))?;
-        let client = Arc::new(client);
+        let events = Arc::new(producer::Events::of(&Arc::new(client)));
         let (commands, queue) = channel();
-        let companion = Companion::new(Arc::clone(&client), Arc::clone(shared));
+        let companion = Companion::new(Arc::clone(&events), Arc::clone(shared));
         spawn_blocking("kafka-producer", move || companion.run(&queue)).map_err(|error| {
             LogError::new(ErrorClass::Fatal, operation, format!("no thread: {error}"))
         })?;
         let shared = Arc::clone(shared);
-        Ok(Box::new(KafkaProducer::new(client, commands, shared, bell, transactional_id)))
+        Ok(Box::new(KafkaProducer::new(events, commands, shared, bell, transactional_id)))
     }
 
     fn join(&self, request: GroupRequest, bell: Bell) -> LogResult<Box<dyn GroupMember>> {

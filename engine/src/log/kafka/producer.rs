@@ -2,33 +2,43 @@
 //! librdkafka's queue without blocking; what blocks goes to the companion thread. Owns the records
 //! that found no room; knows nothing of consumers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use bytes::Bytes;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, Producer};
 
 use super::Shared;
 use super::classify::{self, Failed};
 use super::companion::Command;
 use super::deliveries::Deliveries;
+use super::fetcher::number;
+use super::ffi::{self, Outgoing, OutgoingHeaders, Topic};
 use super::sizes::record_bytes;
 use crate::actor::{Bell, Promise, Ticket, ticket};
 use crate::error::ErrorClass;
 use crate::log::{CommitRequest, Committed, LogError, LogResult, TransactionalProducer};
-use crate::record::batch::{BatchCursor, RawRecord, RecordBatch};
+use crate::record::batch::{BatchCursor, BatchError, RawRecord, RecordBatch};
 use crate::record::{Headers, RecordPrint, TopicPartition};
 
 /// librdkafka's producer with our delivery reports.
 pub(super) type Client = BaseProducer<Deliveries>;
+/// Its events, which the companion serves.
+pub(super) type Events = ffi::Events<Deliveries>;
+
+/// A partition that this producer has written to.
+struct Output {
+    to: TopicPartition,
+    topic: Topic<Client>,
+    number: i32,
+    /// What its records carry, to be known by in their delivery reports.
+    index: usize,
+}
 
 /// The rest of a batch that librdkafka's queue had no room for.
 pub(super) struct Unsent {
-    to: TopicPartition,
-    index: usize,
+    output: Arc<Output>,
     records: BatchCursor,
     /// Bytes that may be in flight to this partition, where its topic is known to refuse more.
     limit: Option<usize>,
@@ -40,30 +50,39 @@ pub(super) type Backlog = VecDeque<Unsent>;
 
 /// See the [module](self).
 pub(super) struct KafkaProducer {
-    /// There until it is dropped.
-    client: Option<Arc<Client>>,
+    events: Arc<Events>,
     commands: Sender<Command>,
     shared: Arc<Shared>,
     bell: Bell,
+    outputs: BTreeMap<TopicPartition, Arc<Output>>,
     backlog: Backlog,
     transactional_id: Arc<str>,
 }
 
 impl KafkaProducer {
     pub(super) fn new(
-        client: Arc<Client>,
+        events: Arc<Events>,
         commands: Sender<Command>,
         shared: Arc<Shared>,
         bell: Bell,
         transactional_id: &str,
     ) -> Self {
         let transactional_id = transactional_id.into();
-        let backlog = Backlog::new();
-        Self { client: Some(client), commands, shared, bell, backlog, transactional_id }
+        let (outputs, backlog) = (BTreeMap::new(), Backlog::new());
+        Self { events, commands, shared, bell, outputs, backlog, transactional_id }
     }
 
-    fn client(&self) -> Arc<Client> {
-        Arc::clone(self.client.as_ref().expect("taken only when the producer is dropped"))
+    fn output(&mut self, to: &TopicPartition) -> LogResult<Arc<Output>> {
+        if let Some(output) = self.outputs.get(to) {
+            return Ok(Arc::clone(output));
+        }
+        let client = self.events.client();
+        let topic = Topic::open(client, &to.topic)
+            .map_err(|code| classify::from_code("send records", code).on(to))?;
+        let index = client.context().add_partition(to);
+        let output = Arc::new(Output { to: to.clone(), topic, number: number(to), index });
+        self.outputs.insert(to.clone(), Arc::clone(&output));
+        Ok(output)
     }
 
     /// Starts a call on the companion. If the companion is gone, the ticket is abandoned at once.
@@ -75,8 +94,13 @@ impl KafkaProducer {
         let (promise, ticket): (Promise<T>, Ticket<T>) = ticket(self.bell.clone());
         let guarded = self.shared.deadlines.guard(promise, self.shared.call_deadline(), operation);
         if self.commands.send(command(guarded)).is_err() {
-            tracing::error!(operation, "the producer's thread is gone");
+            tracing::error!(
+                operation,
+                transactional_id = &*self.transactional_id,
+                "the producer's thread is gone"
+            );
         }
+        self.events.wake();
         ticket
     }
 }
@@ -89,7 +113,7 @@ impl TransactionalProducer for KafkaProducer {
     fn begin(&mut self) -> LogResult<()> {
         let operation = "begin a transaction";
         self.backlog.clear();
-        let client = self.client();
+        let client = self.events.client();
         client.context().begin();
         client.begin_transaction().map_err(|error| {
             match classify::from_transaction(operation, &error) {
@@ -101,28 +125,21 @@ impl TransactionalProducer for KafkaProducer {
     }
 
     fn send(&mut self, to: &TopicPartition, records: &RecordBatch) -> LogResult<()> {
-        let client = self.client();
+        let output = self.output(to)?;
+        let client = self.events.client();
         let deliveries = client.context();
         deliveries.check()?;
-        if !push(&client, &mut self.backlog)? {
+        if !push(client, &mut self.backlog)? {
             // A delivery before the flag was set would be missed, so the queue is tried once more.
             deliveries.ring_when_room();
-            if !push(&client, &mut self.backlog)? {
+            if !push(client, &mut self.backlog)? {
                 return Err(classify::from_code("send records", RDKafkaErrorCode::QueueFull).on(to));
             }
         }
-        let index = deliveries.index_of(to);
         let records = records.clone().into_cursor();
         let limit = self.shared.sizes.limit(&to.topic);
-        self.backlog.push_back(Unsent { to: to.clone(), index, records, limit });
-        push(&client, &mut self.backlog)?;
-        if deliveries.wake() && self.commands.send(Command::Sent).is_err() {
-            return Err(LogError::new(
-                ErrorClass::Fenced,
-                "send records",
-                format!("the thread of producer {} is gone", self.transactional_id),
-            ));
-        }
+        self.backlog.push_back(Unsent { output, records, limit });
+        push(client, &mut self.backlog)?;
         Ok(())
     }
 
@@ -139,11 +156,11 @@ impl TransactionalProducer for KafkaProducer {
 
 impl Drop for KafkaProducer {
     fn drop(&mut self) {
-        // Dropping a client may take long or hang: the companion does it, with this share of it.
-        let Some(client) = self.client.take() else { return };
-        if self.commands.send(Command::Close(client)).is_err() {
+        // Dropping a client may take long or hang: the companion does it, once it alone has it.
+        if self.commands.send(Command::Close).is_err() {
             tracing::debug!("the producer's thread has ended before the producer");
         }
+        self.events.wake();
     }
 }
 
@@ -153,66 +170,64 @@ impl Drop for KafkaProducer {
 /// `User` for a record that cannot be sent, named by partition, key and size; else as the table of
 /// [`classify`] says.
 pub(super) fn push(client: &Client, backlog: &mut Backlog) -> LogResult<bool> {
-    while let Some(unsent) = backlog.front_mut() {
-        loop {
-            let record = unsent.records.peek().map_err(|error| {
-                LogError::new(ErrorClass::Fatal, "send records", error.to_string()).on(&unsent.to)
-            })?;
-            let Some(record) = record else { break };
-            if let Some(limit) = unsent.limit
-                && !client.context().enter(unsent.index, record_bytes(&record), limit)
+    let deliveries = client.context();
+    while let Some(Unsent { output, records, limit }) = backlog.front_mut() {
+        let damaged = |error: BatchError| {
+            LogError::new(ErrorClass::Fatal, "send records", error.to_string()).on(&output.to)
+        };
+        while let Some((record, next)) = records.peek_next().map_err(damaged)? {
+            if let Some(limit) = *limit
+                && !deliveries.enter(output.index, record_bytes(&record), limit)
             {
                 return Ok(false);
             }
-            if !push_one(client, &unsent.to, unsent.index, &record)? {
-                client.context().leave(unsent.index);
+            if !push_one(client, output, &record)? {
+                if limit.is_some() {
+                    deliveries.leave(output.index);
+                }
                 return Ok(false);
             }
-            unsent.records.next().expect("it was just looked at");
+            records.go_to(next);
         }
         backlog.pop_front();
     }
     Ok(true)
 }
 
-fn push_one(
-    client: &Client,
-    to: &TopicPartition,
-    index: usize,
-    record: &RawRecord<'_>,
-) -> LogResult<bool> {
-    let partition = i32::try_from(to.partition).expect("Kafka counts partitions in 31 bits");
-    let mut base: BaseRecord<'_, [u8], [u8], usize> =
-        BaseRecord::with_opaque_to(&to.topic, index).partition(partition);
-    // librdkafka takes 0 for "now" (rd_kafka_producev), which would differ from run to run. The
-    // first millisecond after it is as near as it can be told.
-    base = base.timestamp(record.timestamp.max(1));
-    base.key = record.key;
-    base.payload = record.value;
-    if !record.headers.is_empty() {
+fn push_one(client: &Client, output: &Output, record: &RawRecord<'_>) -> LogResult<bool> {
+    let to = &output.to;
+    let headers = if record.headers.is_empty() {
+        None
+    } else {
         let headers = record.headers.decode().map_err(|error| refused(to, record, &error))?;
-        base = base.headers(native_headers(&headers).map_err(|error| refused(to, record, &error))?);
-    }
-    match client.send(base) {
-        Ok(()) => Ok(true),
-        Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
-        Err((error, _)) => {
-            client.context().check()?;
-            let known = match client.client().fatal_error() {
-                // Refused because of what went wrong before, of which this error says nothing.
-                Some((code, _)) => classify::from_code("send records", code).on(to),
-                None => classify::from_kafka("send records", &error).on(to),
-            };
-            Err(match (known.class, error.rdkafka_error_code()) {
-                (ErrorClass::User, _) => refused(to, record, &known.message),
-                // No transaction takes records now: it has failed already and must be aborted.
-                (_, Some(RDKafkaErrorCode::State)) | (ErrorClass::Retry, _) => {
-                    LogError { class: ErrorClass::Abort, ..known }
-                }
-                _ => known,
-            })
+        Some(native_headers(&headers).map_err(|error| refused(to, record, &error))?)
+    };
+    let outgoing = Outgoing {
+        key: record.key,
+        value: record.value,
+        // librdkafka takes 0 for "now" (rd_kafka_producev), which would differ from run to run. The
+        // first millisecond after it is as near as it can be told.
+        timestamp: record.timestamp.max(1),
+        headers,
+        tag: output.index,
+    };
+    let code = match output.topic.produce(output.number, outgoing) {
+        Ok(()) => return Ok(true),
+        Err(RDKafkaErrorCode::QueueFull) => return Ok(false),
+        Err(code) => code,
+    };
+    client.context().check()?;
+    // With a fatal error the code says only that there was one, of which it says nothing.
+    let cause = client.client().fatal_error().map_or(code, |(cause, _)| cause);
+    let known = classify::from_code("send records", cause).on(to);
+    Err(match (known.class, code) {
+        (ErrorClass::User, _) => refused(to, record, &known.message),
+        // No transaction takes records now: it has failed already and must be aborted.
+        (_, RDKafkaErrorCode::State) | (ErrorClass::Retry, _) => {
+            LogError { class: ErrorClass::Abort, ..known }
         }
-    }
+        _ => known,
+    })
 }
 
 fn refused(to: &TopicPartition, record: &RawRecord<'_>, why: &dyn std::fmt::Display) -> LogError {
@@ -223,16 +238,15 @@ fn refused(to: &TopicPartition, record: &RawRecord<'_>, why: &dyn std::fmt::Disp
     LogError::refusal("send records", to, print, message)
 }
 
-fn native_headers(headers: &Headers) -> Result<OwnedHeaders, String> {
-    let mut native = OwnedHeaders::new_with_capacity(headers.len());
+fn native_headers(headers: &Headers) -> Result<OutgoingHeaders, String> {
+    let mut native = OutgoingHeaders::with_capacity(headers.len());
     for header in headers {
         if header.name.contains('\0') {
             return Err(
-                "a header's name holds a zero byte, which Kafka's C client cannot send".into()
+                "a header's name holds a zero byte, which Kafka's C client cannot read".into()
             );
         }
-        let value: Option<&Bytes> = header.value.as_ref();
-        native = native.insert(Header { key: &header.name, value: value.map(|v| &v[..]) });
+        native.add(&header.name, header.value.as_deref()).map_err(|code| code.to_string())?;
     }
     Ok(native)
 }

@@ -1,25 +1,21 @@
 //! Reads one partition for one task from a shared consumer: takes what waits in the partition's
 //! queue and encodes it into one batch. Owns the position; knows nothing of other partitions.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use bytes::Bytes;
-use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::Shared;
 use super::classify;
-use super::context::Voice;
-use super::fetcher::{Fetcher, Signals};
+use super::fetcher::{Fetcher, PartitionInput, Signals};
+use super::ffi::{Fetch, Message};
 use crate::actor::{Bell, Poll, Ticket};
 use crate::error::ErrorClass;
 use crate::log::{Fetched, LogError, LogResult, PartitionReader};
-use crate::record::batch::{RecordBatch, RecordBatchBuilder};
-use crate::record::{Headers, TopicPartition};
+use crate::record::batch::{BatchError, RecordBatch, RecordBatchBuilder};
+use crate::record::{Headers, RawHeaders, TopicPartition};
 use crate::time::NO_TIMESTAMP;
 
 /// The answer to where a partition begins and ends.
@@ -28,8 +24,7 @@ pub(super) type Ends = Ticket<LogResult<(i64, i64)>>;
 /// See the [module](self).
 pub(super) struct KafkaReader {
     partition: TopicPartition,
-    /// There until it is dropped.
-    queue: Option<PartitionQueue<Voice>>,
+    input: PartitionInput,
     fetcher: Arc<Fetcher>,
     signals: Arc<Signals>,
     shared: Arc<Shared>,
@@ -40,6 +35,10 @@ pub(super) struct KafkaReader {
     seeking: bool,
     /// The position is not in the log; the ends are asked for, to name them.
     outside: Option<Ends>,
+    /// How large the last batch became, which the next one may become too.
+    usual_bytes: usize,
+    /// Where a record's headers are encoded.
+    headers: Vec<u8>,
 }
 
 impl KafkaReader {
@@ -54,10 +53,10 @@ impl KafkaReader {
         offset: i64,
         bell: Bell,
     ) -> LogResult<Self> {
-        let (queue, signals) = fetcher.assign(partition, offset, &bell)?;
+        let (input, signals) = fetcher.assign(partition, offset, &bell)?;
         Ok(Self {
             partition: partition.clone(),
-            queue: Some(queue),
+            input,
             fetcher,
             signals,
             shared,
@@ -66,6 +65,8 @@ impl KafkaReader {
             at_end: false,
             seeking: false,
             outside: None,
+            usual_bytes: 0,
+            headers: Vec::new(),
         })
     }
 
@@ -87,14 +88,14 @@ impl KafkaReader {
         Err(LogError { message, ..outside }.on(&self.partition))
     }
 
-    fn fail(&mut self, error: &KafkaError) -> LogResult<()> {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+    fn fail(&mut self, code: RDKafkaErrorCode) -> LogResult<()> {
+        match code {
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
                 self.outside = Some(self.shared.ends(&self.partition, self.bell.clone()));
                 Ok(())
             }
             _ => {
-                let error = classify::from_kafka("read", error).on(&self.partition);
+                let error = classify::from_code("read", code).on(&self.partition);
                 if error.class == ErrorClass::Retry {
                     // The client tries again by itself.
                     tracing::debug!(%error, "fetching goes on");
@@ -108,9 +109,58 @@ impl KafkaReader {
 }
 
 /// One batch in the making.
-struct Taken {
-    builder: RecordBatchBuilder,
-    base: Option<i64>,
+struct Taken<'r> {
+    /// There with the first record.
+    builder: Option<RecordBatchBuilder>,
+    base: i64,
+    position: i64,
+    at_end: bool,
+    usual_bytes: usize,
+    headers: &'r mut Vec<u8>,
+}
+
+/// Why a batch ends before it is full.
+enum Stop {
+    /// Fetching failed.
+    Failed(RDKafkaErrorCode),
+    /// A record of this offset cannot be encoded.
+    Damaged(i64, BatchError),
+    /// The headers of this offset cannot be read.
+    Headers(i64, RDKafkaErrorCode),
+}
+
+impl Taken<'_> {
+    fn bytes(&self) -> usize {
+        self.builder.as_ref().map_or(0, RecordBatchBuilder::len)
+    }
+
+    fn add(&mut self, message: &Message<'_>) -> Result<(), Stop> {
+        let offset = message.offset();
+        if offset < self.position {
+            return Ok(());
+        }
+        self.headers.clear();
+        let headers = message.headers().map_err(|code| Stop::Headers(offset, code))?;
+        if headers.len() > 0 {
+            let text = headers.map(|(name, value)| (name.to_str().unwrap_or("\u{fffd}"), value));
+            Headers::encode_borrowed(text, self.headers)
+                .map_err(|error| Stop::Damaged(offset, error.into()))?;
+        }
+        if self.builder.is_none() {
+            self.base = offset;
+        }
+        let usual = self.usual_bytes;
+        let builder = self.builder.get_or_insert_with(|| RecordBatchBuilder::with_capacity(usual));
+        let delta = u64::try_from(offset - self.base).expect("offsets of a partition grow");
+        let timestamp = message.timestamp().unwrap_or(NO_TIMESTAMP);
+        let headers = RawHeaders::new(self.headers);
+        builder
+            .append_raw_at(delta, timestamp, message.key(), message.value(), headers)
+            .map_err(|error| Stop::Damaged(offset, error))?;
+        self.position = offset + 1;
+        self.at_end = false;
+        Ok(())
+    }
 }
 
 impl PartitionReader for KafkaReader {
@@ -129,16 +179,14 @@ impl PartitionReader for KafkaReader {
                 return Ok(Fetched { batches: Vec::new(), position: self.position, at_end: false });
             }
         }
-        let queue = self.queue.take().expect("taken only while records are, and when dropped");
         let before = self.position;
-        let batches = self.drain(&queue, max_bytes).and_then(|taken| self.encode(taken));
-        self.queue = Some(queue);
-        if batches.is_err() {
+        let batch = self.drain(max_bytes);
+        if batch.is_err() {
             // What was taken along with the error is not given out, so it is read again.
             self.position = before;
             self.seeking = true;
         }
-        let batches = batches?;
+        let batches = batch?.into_iter().collect();
         self.judge_outside()?;
         Ok(Fetched { batches, position: self.position, at_end: self.at_end })
     }
@@ -153,67 +201,65 @@ impl PartitionReader for KafkaReader {
 
 impl KafkaReader {
     /// Takes records until `max_bytes` are encoded or the queue is empty.
-    fn drain(&mut self, queue: &PartitionQueue<Voice>, max_bytes: usize) -> LogResult<Taken> {
-        let mut taken = Taken { builder: RecordBatchBuilder::new(), base: None };
-        while taken.builder.is_empty() || taken.builder.len() < max_bytes {
-            match queue.poll(Duration::ZERO) {
-                None => break,
-                Some(Ok(message)) => self.add(&message, &mut taken)?,
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    self.at_end = true;
-                    // Control records and aborted ones moved the consumer, but gave no record.
-                    if let Some(position) = self.fetcher.position(&self.partition) {
-                        self.position = self.position.max(position);
+    fn drain(&mut self, max_bytes: usize) -> LogResult<Option<RecordBatch>> {
+        let mut headers = std::mem::take(&mut self.headers);
+        let mut taken = Taken {
+            builder: None,
+            base: 0,
+            position: self.position,
+            at_end: self.at_end,
+            usual_bytes: self.usual_bytes.min(max_bytes),
+            headers: &mut headers,
+        };
+        let drained = self.fill(&mut taken, max_bytes);
+        let Taken { builder, base, .. } = taken;
+        self.headers = headers;
+        drained?;
+        let Some(builder) = builder else { return Ok(None) };
+        // The last record may pass the limit by its own size.
+        self.usual_bytes = builder.len() + builder.len() / 8;
+        let batch = RecordBatch::new(base, builder.finish());
+        batch.map(Some).map_err(|error| self.damaged(&error.to_string()))
+    }
+
+    fn fill(&mut self, taken: &mut Taken<'_>, max_bytes: usize) -> LogResult<()> {
+        loop {
+            let mut stopped = None;
+            let count = self.input.take(|fetch| {
+                let added = match fetch {
+                    Fetch::Record(message) => taken.add(&message),
+                    Fetch::End(offset) => {
+                        // Control records and aborted ones moved the end, but gave no record.
+                        taken.position = taken.position.max(offset);
+                        taken.at_end = true;
+                        Ok(())
+                    }
+                    Fetch::Failed(code) => Err(Stop::Failed(code)),
+                };
+                match added {
+                    Ok(()) if taken.bytes() < max_bytes.max(1) => ControlFlow::Continue(()),
+                    Ok(()) => ControlFlow::Break(()),
+                    Err(stop) => {
+                        stopped = Some(stop);
+                        ControlFlow::Break(())
                     }
                 }
-                Some(Err(error)) => self.fail(&error)?,
-            }
-        }
-        Ok(taken)
-    }
-
-    fn add(&mut self, message: &BorrowedMessage<'_>, taken: &mut Taken) -> LogResult<()> {
-        let offset = message.offset();
-        if offset < self.position {
-            return Ok(());
-        }
-        let base = *taken.base.get_or_insert(offset);
-        let delta = u64::try_from(offset - base).expect("offsets of a partition grow");
-        let timestamp = message.timestamp().to_millis().unwrap_or(NO_TIMESTAMP);
-        let headers = self.headers(message);
-        let headers = headers.as_ref().unwrap_or(Headers::empty());
-        taken
-            .builder
-            .append_at(delta, timestamp, message.key(), message.payload(), headers)
-            .map_err(|error| self.damaged(&format!("offset {offset}: {error}")))?;
-        self.position = offset + 1;
-        self.at_end = false;
-        Ok(())
-    }
-
-    fn encode(&self, taken: Taken) -> LogResult<Vec<RecordBatch>> {
-        let Some(base) = taken.base else { return Ok(Vec::new()) };
-        let batch = RecordBatch::new(base, taken.builder.finish());
-        Ok(vec![batch.map_err(|error| self.damaged(&error.to_string()))?])
-    }
-
-    fn headers(&self, message: &BorrowedMessage<'_>) -> Option<Headers> {
-        let native = message.headers().filter(|native| native.count() > 0)?;
-        let mut headers = Headers::new();
-        for index in 0..native.count() {
-            // rdkafka panics on a name that is no text; such a header is told apart, not fatal.
-            match catch_unwind(AssertUnwindSafe(|| native.get(index))) {
-                Ok(header) => {
-                    headers.append(header.key, header.value.map(Bytes::copy_from_slice));
+            });
+            let count =
+                count.map_err(|code| classify::from_code("read", code).on(&self.partition))?;
+            (self.position, self.at_end) = (taken.position, taken.at_end);
+            match stopped {
+                None if count == 0 || taken.bytes() >= max_bytes.max(1) => return Ok(()),
+                None => {}
+                Some(Stop::Failed(code)) => self.fail(code)?,
+                Some(Stop::Damaged(offset, error)) => {
+                    return Err(self.damaged(&format!("offset {offset}: {error}")));
                 }
-                Err(_panic) => {
-                    let (partition, offset) = (&self.partition, message.offset());
-                    tracing::warn!(%partition, offset, index, "header name is not UTF-8");
-                    headers.append("\u{fffd}", None);
+                Some(Stop::Headers(offset, code)) => {
+                    return Err(self.damaged(&format!("headers of offset {offset}: {code}")));
                 }
             }
         }
-        Some(headers)
     }
 
     fn damaged(&self, why: &str) -> LogError {
@@ -224,6 +270,5 @@ impl KafkaReader {
 impl Drop for KafkaReader {
     fn drop(&mut self) {
         self.fetcher.unassign(&self.partition);
-        drop(self.queue.take());
     }
 }

@@ -14,9 +14,13 @@ use crate::log::{GroupRequest, Isolation, LogError, LogResult};
 pub struct KafkaSettings {
     /// Name of this process in the broker's logs and quotas.
     pub client_id: String,
-    /// Bytes that may wait in one partition's queue before the client stops fetching for it; the
-    /// process' memory budget divided by its partitions.
+    /// Bytes of fetched records that may wait in the queues of one consumer, all partitions together:
+    /// its share of the process' memory budget. Each partition gets an equal part of it.
+    pub queue_bytes: usize,
+    /// The largest part that one partition gets, where there are few.
     pub partition_queue_bytes: usize,
+    /// Bytes of records that may wait in one producer until the broker has them.
+    pub producer_queue_bytes: usize,
     /// How long the broker lets a transaction be open without a sign of life (Kafka Streams: 10 s).
     pub transaction_timeout: Duration,
     /// How long one call to the cluster may take.
@@ -31,11 +35,26 @@ pub struct KafkaSettings {
     pub replication_factor: Option<u16>,
 }
 
+/// A queue that is smaller than this fetches more often than it is worth.
+const QUEUE_BYTES_MIN: usize = 64 * 1024;
+/// What librdkafka itself spends on a record that waits, beside the record's bytes.
+const BYTES_PER_RECORD: usize = 256;
+
+impl KafkaSettings {
+    /// Bytes that may wait in one partition's queue before the client stops fetching for it, when a
+    /// consumer may come to read this many.
+    pub(super) fn queue_bytes_of(&self, partitions: usize) -> usize {
+        (self.queue_bytes / partitions.max(1)).min(self.partition_queue_bytes).max(QUEUE_BYTES_MIN)
+    }
+}
+
 impl Default for KafkaSettings {
     fn default() -> Self {
         Self {
             client_id: "headwater".to_owned(),
+            queue_bytes: 16 * 1024 * 1024,
             partition_queue_bytes: 2 * 1024 * 1024,
+            producer_queue_bytes: 32 * 1024 * 1024,
             transaction_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
@@ -115,19 +134,18 @@ pub(super) fn common(config: &KafkaConfig, settings: &KafkaSettings) -> LogResul
     Ok(client)
 }
 
-/// A consumer that is assigned by hand. With a group it may also read committed offsets and lend
-/// its group metadata; it never joins.
+/// A consumer that is assigned by hand. With a group it may also read committed offsets; it never
+/// joins.
 pub(super) fn consumer(
     common: &ClientConfig,
-    settings: &KafkaSettings,
     group: Option<&str>,
     isolation: Isolation,
+    queue_bytes: usize,
 ) -> ClientConfig {
     let mut client = common.clone();
     if let Some(group) = group {
         client.set("group.id", group);
     }
-    let queue_kib = (settings.partition_queue_bytes / 1024).max(1);
     client
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -142,15 +160,18 @@ pub(super) fn consumer(
             },
         );
     // With a queue for each partition this limit is each partition's.
+    let queue_kib = (queue_bytes / 1024).max(1);
     set_default(&mut client, "queued.max.messages.kbytes", &queue_kib.to_string());
-    set_default(
-        &mut client,
-        "fetch.message.max.bytes",
-        &settings.partition_queue_bytes.clamp(64 * 1024, 1024 * 1024).to_string(),
-    );
+    // The limit in bytes counts the records alone, so small ones are limited by their number too.
+    let records = (queue_bytes / BYTES_PER_RECORD).clamp(1, 100_000);
+    set_default(&mut client, "queued.min.messages", &records.to_string());
+    let fetch_bytes = queue_bytes.clamp(QUEUE_BYTES_MIN, 1024 * 1024);
+    set_default(&mut client, "fetch.message.max.bytes", &fetch_bytes.to_string());
     // A full queue is looked at again after this time; the default of 1 s starves small queues.
     set_default(&mut client, "fetch.queue.backoff.ms", "5");
     set_default(&mut client, "fetch.wait.max.ms", "100");
+    // Records leave a queue so many at a time, under one lock; the rest still counts as queued.
+    set_default(&mut client, "consume.callback.max.messages", "256");
     client
 }
 
@@ -206,6 +227,10 @@ pub(super) fn producer(
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("allow.auto.create.topics", "false");
+    // Partitions are always named (murmur2 of the key, as Kafka's own clients do it); the client's
+    // partitioner, which would take a CRC, is never asked.
+    let queue_kib = settings.producer_queue_bytes / 1024;
+    set_default(&mut client, "queue.buffering.max.kbytes", &queue_kib.to_string());
     set_default(&mut client, "linger.ms", &settings.linger.as_millis().to_string());
     set_default(&mut client, "compression.type", &settings.compression);
     client
@@ -251,6 +276,20 @@ mod tests {
         assert_eq!(producer.get("socket.keepalive.enable"), Some("true"));
         assert_eq!(producer.get("transaction.timeout.ms"), Some("10000"));
         assert_eq!(producer.get("message.timeout.ms"), Some("10000"));
+    }
+
+    #[test]
+    fn partitions_share_the_memory_of_their_consumer() {
+        let settings = KafkaSettings::default();
+        assert_eq!(settings.queue_bytes_of(0), settings.partition_queue_bytes);
+        assert_eq!(settings.queue_bytes_of(4), settings.partition_queue_bytes);
+        assert_eq!(settings.queue_bytes_of(64), settings.queue_bytes / 64);
+        assert_eq!(settings.queue_bytes_of(1_000_000), QUEUE_BYTES_MIN);
+        let common = common(&config(), &settings).expect("allowed");
+        let client = consumer(&common, Some("g"), Isolation::ReadCommitted, 512 * 1024);
+        assert_eq!(client.get("queued.max.messages.kbytes"), Some("512"));
+        assert_eq!(client.get("queued.min.messages"), Some("2048"));
+        assert_eq!(client.get("fetch.message.max.bytes"), Some("524288"));
     }
 
     #[test]
