@@ -71,7 +71,7 @@ fn topology() -> Arc<Topology> {
 
 /// Payments, some that the bank refuses, some that are no amount at all.
 fn inputs(inputs: &mut Inputs) {
-    for at in 0..inputs.draw(40..90) {
+    for at in 0..inputs.draw(100..200) {
         let account = inputs.draw(0..ACCOUNTS);
         let amount = i64::try_from(inputs.draw(1..100)).expect("small");
         let value = match inputs.draw(0..10) {

@@ -80,7 +80,7 @@ fn inputs(inputs: &mut Inputs) {
     }
     inputs.settle();
     let mut id: i64 = 0;
-    for chunk in 0..inputs.draw(8..20) {
+    for chunk in 0..inputs.draw(20..40) {
         let partition = small(inputs.draw(0..u64::from(PARTITIONS)));
         for _ in 0..inputs.draw(1..10) {
             let user =

@@ -67,7 +67,7 @@ pub(super) struct Run<'s> {
     stages: VecDeque<VecDeque<Input>>,
     arrived: Vec<Input>,
     pub(super) prefixes: Prefixes,
-    faults: SimFaults,
+    pub(super) faults: SimFaults,
     pub(super) met: BTreeMap<String, u64>,
     pub(super) matrix: FaultMatrix,
 }

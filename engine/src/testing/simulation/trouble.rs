@@ -10,6 +10,7 @@ use super::matrix::{
 };
 use super::run::{INSTANCES, Outcomes, Run};
 use crate::log::Cleanup;
+use crate::log::sim::SimFaults;
 use crate::runtime::committer::Phase;
 
 /// The steps of a commit that trouble is aimed at.
@@ -76,16 +77,25 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Steps until a committer of the process is at a step that is drawn.
+    /// Steps until a committer of the process is at a step that is drawn, with something to commit
+    /// and a cluster that brings the rarer steps about.
     fn aim(&mut self, name: &str) -> Outcomes {
         let at = self.simulator.draw(0..u64::try_from(AIMS.len()).expect("a few"));
         let aim = AIMS[usize::try_from(at).expect("a few")];
+        self.append(2);
+        let usual = self.faults;
+        self.cluster.set_faults(match aim {
+            Phase::Initialising => SimFaults { expire: 300, ..usual },
+            Phase::Aborting => SimFaults { refuse: 300, ..usual },
+            _ => usual,
+        });
         for _ in 0..AIM_STEPS {
             if !self.simulator.is_running(name) || self.phases(name).contains(&aim) {
                 break;
             }
             self.step()?;
         }
+        self.cluster.set_faults(usual);
         Ok(())
     }
 
