@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use headwater_tests::conformance::{NoAnswer, answer, answer_with_restarts, difference};
+use headwater::task::TaskError;
+use headwater::testing::TopologyTestDriver;
+use headwater_tests::conformance::{NoAnswer, answer, answer_with, difference};
 use serde_json::{Value as Json, json};
 
 /// Scenarios made only of what is built; grows with the operators.
-const SUPPORTED: usize = 215;
+const SUPPORTED: usize = 287;
 
 fn scenarios() -> Vec<Json> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
@@ -59,12 +61,11 @@ fn forgets(scenario: &Json) -> bool {
     })
 }
 
-#[test]
-fn a_restart_after_every_step_changes_no_answer() {
+fn assert_same_answers(between: fn(&mut TopologyTestDriver) -> Result<(), TaskError>) {
     let mut failures = Vec::new();
     let mut answered = 0;
     for scenario in scenarios().iter().filter(|scenario| !forgets(scenario)) {
-        let found = match answer_with_restarts(scenario) {
+        let found = match answer_with(scenario, between) {
             Ok(answer) => difference(scenario, &answer),
             Err(NoAnswer::Unsupported(_)) => continue,
             Err(NoAnswer::Failed(why)) => Some(why),
@@ -74,6 +75,16 @@ fn a_restart_after_every_step_changes_no_answer() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(answered >= SUPPORTED * 9 / 10, "only {answered} scenarios were answered");
+}
+
+#[test]
+fn a_restart_after_every_step_changes_no_answer() {
+    assert_same_answers(TopologyTestDriver::restart);
+}
+
+#[test]
+fn a_move_to_another_process_after_every_step_changes_no_answer() {
+    assert_same_answers(TopologyTestDriver::move_task);
 }
 
 #[test]

@@ -6,6 +6,9 @@ mod semantics {
     mod joins;
     mod mistakes;
     mod punctuation;
+    mod sessions;
+    mod suppress;
     mod tables;
+    mod versioned;
     mod windows;
 }

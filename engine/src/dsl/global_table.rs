@@ -11,6 +11,7 @@ use crate::operators::global_join::GlobalJoin;
 use crate::operators::stream_node;
 use crate::serde::SharedSerde;
 use crate::store::{StoreKind, StoreSpec};
+use crate::topology::Mistake;
 use crate::topology::graph::Supplier;
 
 /// A table of which every process keeps all rows, whatever partitions it works on: a stream joins it
@@ -61,7 +62,7 @@ impl StreamsBuilder {
         key: SharedSerde<K>,
         materialized: Materialized<V>,
     ) -> GlobalKTable<'_, K, V> {
-        let Materialized { name, value, cached: _, retention_ms: _ } = materialized;
+        let Materialized { name, value, .. } = materialized;
         let kind = StoreKind::TimestampedKeyValue;
         let spec = StoreSpec::new(name.as_str(), kind, key.clone(), value.clone());
         let table = self.graph().add_global(topic, spec);
@@ -109,7 +110,11 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
         if !self.has_builder("global join", table.builder) {
             return KStream { builder: self.builder, node: usize::MAX, _types: PhantomData };
         }
-        let Joined { name, key: _, value, on_dropped } = joined;
+        let Joined { name, key: _, value, on_dropped, grace_ms } = joined;
+        if grace_ms.is_some() {
+            let node = name.clone();
+            self.builder.graph().mistakes.push(Mistake::NotVersioned { node });
+        }
         let (mapper, joiner) = (Arc::new(mapper), Arc::new(joiner));
         let (number, row_key, row) = (table.table, table.key.clone(), table.value.clone());
         let supplier: Supplier = Box::new(move |_| {

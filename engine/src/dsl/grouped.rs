@@ -4,10 +4,13 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
+use super::builder::StreamsBuilder;
+use super::cogrouped::CogroupedKStream;
 use super::options::{Grouped, Materialized, Repartitioned};
+use super::session_windowed::{SessionWindowedKStream, SessionWindows};
 use super::stream::KStream;
 use super::table::{KTable, getter_of};
-use super::windowed::{TimeWindowedKStream, TimeWindows};
+use super::windowed::{SlidingWindows, TimeWindowedKStream, TimeWindows};
 use crate::operators::aggregate::{Aggregate, Aggregation};
 use crate::operators::stream_node;
 use crate::processor::NodeError;
@@ -22,7 +25,7 @@ use crate::topology::graph::{EdgeType, Supplier, Table, TableKind};
 /// Source: `org.apache.kafka.streams.kstream.KGroupedStream`.
 pub struct KGroupedStream<'b, K, V> {
     stream: Cell<KStream<'b, K, V>>,
-    name: String,
+    pub(super) name: String,
     pub(super) key: SharedSerde<K>,
     pub(super) value: SharedSerde<V>,
     pub(super) on_dropped: OnDropped,
@@ -38,6 +41,10 @@ impl<'b, K: 'static, V: 'static> KGroupedStream<'b, K, V> {
     pub(super) fn new(stream: KStream<'b, K, V>, grouped: Grouped<K, V>) -> Self {
         let Grouped { name, key, value, on_dropped } = grouped;
         Self { stream: Cell::new(stream), name, key, value, on_dropped }
+    }
+
+    pub(super) fn builder(&self) -> &'b StreamsBuilder {
+        self.stream.get().builder
     }
 
     /// The stream to aggregate, repartitioned at the first use if need be.
@@ -109,6 +116,43 @@ impl<'b, K: 'static, V: 'static> KGroupedStream<'b, K, V> {
         TimeWindowedKStream::new(self, windows)
     }
 
+    /// Aggregates within windows that slide with the records.
+    ///
+    /// ```
+    /// # use headwater::{dsl::*, serde::serdes::*};
+    /// # use std::time::Duration;
+    /// # let b = StreamsBuilder::new();
+    /// # let logins = b.stream("logins", Consumed::with(string(), string()));
+    /// let ten_minutes = SlidingWindows::of_difference(Duration::from_secs(600), Duration::ZERO);
+    /// let bursts = logins
+    ///     .group_by_key(Grouped::with("by-user", string(), string()))
+    ///     .windowed_by_sliding(ten_minutes)
+    ///     .count(Materialized::count("logins-within-ten-minutes"));
+    /// ```
+    pub fn windowed_by_sliding(
+        &self,
+        windows: SlidingWindows,
+    ) -> TimeWindowedKStream<'_, 'b, K, V> {
+        TimeWindowedKStream::new(self, windows)
+    }
+
+    /// Aggregates by sessions: records of a key within a gap of each other.
+    pub fn windowed_by_sessions(
+        &self,
+        windows: SessionWindows,
+    ) -> SessionWindowedKStream<'_, 'b, K, V> {
+        SessionWindowedKStream::new(self, windows)
+    }
+
+    /// Begins a cogroup: streams of other values that are aggregated together with this one. See
+    /// [`CogroupedKStream::aggregate`].
+    pub fn cogroup<A: 'static>(
+        self,
+        aggregator: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
+    ) -> CogroupedKStream<'b, K, A> {
+        CogroupedKStream::new(self, aggregator)
+    }
+
     fn add<A: 'static>(
         &self,
         operator: &'static str,
@@ -117,7 +161,7 @@ impl<'b, K: 'static, V: 'static> KGroupedStream<'b, K, V> {
     ) -> KTable<'b, K, A> {
         let stream = self.partitioned();
         let builder = stream.builder;
-        let Materialized { name, value: result, cached, retention_ms: _ } = materialized;
+        let Materialized { name, value: result, cached, .. } = materialized;
         let kind = StoreKind::TimestampedKeyValue;
         let mut spec = StoreSpec::new(name.as_str(), kind, self.key.clone(), result.clone());
         spec.cached = cached;

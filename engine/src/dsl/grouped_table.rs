@@ -62,8 +62,9 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
         let Grouped { name, key, value, on_dropped: _ } = grouped;
         let selector = Arc::new(selector);
         let (own_key, own_value) = (key.clone(), value.clone());
-        let supplier: Supplier = Box::new(move |_| {
+        let supplier: Supplier = Box::new(move |instance| {
             table_node::<K, V>(TableGroup {
+                is_versioned: instance.is_parent_versioned(),
                 selector: Arc::clone(&selector) as Selector<K, V, L, W>,
                 key: own_key.clone(),
                 value: own_value.clone(),
@@ -172,7 +173,7 @@ impl<'b, K: 'static, V: 'static> KGroupedTable<'b, K, V> {
     ) -> KTable<'b, K, A> {
         let stream = self.partitioned();
         let builder = stream.builder;
-        let Materialized { name, value: result, cached, retention_ms: _ } = materialized;
+        let Materialized { name, value: result, cached, .. } = materialized;
         let kind = StoreKind::TimestampedKeyValue;
         let mut spec = StoreSpec::new(name.as_str(), kind, self.key.clone(), result.clone());
         spec.cached = cached;

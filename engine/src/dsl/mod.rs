@@ -26,13 +26,17 @@
 mod branched;
 mod builder;
 mod chosen;
+mod cogrouped;
+mod deduplicated;
 mod foreign_key_join;
 mod global_table;
 mod grouped;
 mod grouped_table;
 mod options;
+mod session_windowed;
 mod stream;
 mod stream_join;
+mod suppressed;
 mod table;
 mod table_join;
 mod to_table;
@@ -40,6 +44,8 @@ mod windowed;
 
 pub use branched::BranchedKStream;
 pub use builder::StreamsBuilder;
+pub use cogrouped::{CogroupedKStream, SessionCogroup, WindowedCogroup};
+pub use deduplicated::Deduplicated;
 pub use foreign_key_join::ForeignKeyJoined;
 pub use global_table::GlobalKTable;
 pub use grouped::KGroupedStream;
@@ -47,8 +53,10 @@ pub use grouped_table::KGroupedTable;
 pub use options::{
     Consumed, Grouped, Joined, Materialized, Produced, Repartitioned, TableJoined, Tabled,
 };
+pub use session_windowed::{SessionWindowedKStream, SessionWindows};
 pub use stream::KStream;
 pub use stream_join::{JoinWindows, StreamJoined};
+pub use suppressed::Suppressed;
 pub use table::KTable;
 pub use table_join::JoinKind;
-pub use windowed::{TimeWindowedKStream, TimeWindows};
+pub use windowed::{SlidingWindows, TimeWindowedKStream, TimeWindows};

@@ -169,13 +169,26 @@ pub struct Joined<K, V> {
     pub(super) key: SharedSerde<K>,
     pub(super) value: SharedSerde<V>,
     pub(super) on_dropped: OnDropped,
+    pub(super) grace_ms: Option<i64>,
 }
 
 impl<K: 'static, V: 'static> Joined<K, V> {
     /// Joined under this name; the stream's serdes, for the repartition topic it may need and to
     /// tell nulls.
     pub fn with(name: &str, key: SharedSerde<K>, value: SharedSerde<V>) -> Self {
-        Self { name: name.to_owned(), key, value, on_dropped: OnDropped::Count }
+        let (name, on_dropped) = (name.to_owned(), OnDropped::Count);
+        Self { name, key, value, on_dropped, grace_ms: None }
+    }
+
+    /// Stream records wait for rows that come late until stream time is this far past them, in a
+    /// store of the join's name; then they join, by time. The table must be
+    /// [`versioned`](Materialized::versioned), with a history that is at least as long.
+    ///
+    /// Source: `Joined.withGracePeriod` (KIP-923).
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace_ms = Some(saturating_ms(grace));
+        self
     }
 
     /// What happens to records that are dropped for a null key or value.
@@ -206,12 +219,13 @@ pub struct Materialized<V> {
     pub(super) value: SharedSerde<V>,
     pub(super) cached: bool,
     pub(super) retention_ms: Option<i64>,
+    pub(super) history_ms: Option<i64>,
 }
 
 impl<V: 'static> Materialized<V> {
     /// Kept in the store of this name, rows by this serde.
     pub fn with(name: &str, value: SharedSerde<V>) -> Self {
-        Self { name: name.to_owned(), value, cached: false, retention_ms: None }
+        Self { name: name.to_owned(), value, cached: false, retention_ms: None, history_ms: None }
     }
 
     /// Emits on commit: changes are forwarded at the commit, one for each key that changed, from
@@ -219,6 +233,27 @@ impl<V: 'static> Materialized<V> {
     #[must_use]
     pub fn cached(mut self) -> Self {
         self.cached = true;
+        self
+    }
+
+    /// Keeps the values that each key had, and since when, for this long behind the greatest time
+    /// put. A join with a stream then finds the row that was valid at the stream record's time; rows
+    /// may come late. For tables read from a topic or made from a stream, or filtered or mapped;
+    /// such a store is never cached.
+    ///
+    /// ```
+    /// # use headwater::{dsl::*, serde::serdes::*};
+    /// # use std::time::Duration;
+    /// # let b = StreamsBuilder::new();
+    /// let prices = b.table("prices", Consumed::with(string(), i64())).materialized(
+    ///     Materialized::with("price-history", i64()).versioned(Duration::from_secs(3600)),
+    /// );
+    /// ```
+    ///
+    /// Source: `Stores.persistentVersionedKeyValueStore` (KIP-889, KIP-914).
+    #[must_use]
+    pub fn versioned(mut self, history: Duration) -> Self {
+        self.history_ms = Some(saturating_ms(history));
         self
     }
 

@@ -19,10 +19,11 @@ use crate::operators::select_key::SelectKey;
 use crate::operators::sink::{PartitionOf, Sink};
 use crate::operators::stream_node;
 use crate::operators::stream_table_join::StreamTableJoin;
+use crate::operators::versioned_join::VersionedJoin;
 use crate::processor::Processor;
 use crate::processor::node::StreamReceiver;
 use crate::serde::SharedSerde;
-use crate::store::StoreId;
+use crate::store::{StoreHandle, StoreId, StoreKind, StoreSpec};
 use crate::topology::Mistake;
 use crate::topology::graph::{EdgeType, NewNode, Role, Supplier, TopicName};
 
@@ -333,16 +334,26 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
         if !self.has_builder("join", table.builder) {
             return KStream { builder: self.builder, node: usize::MAX, _types: PhantomData };
         }
-        let Joined { name, key, value, on_dropped } = joined;
+        let Joined { name, key, value, on_dropped, grace_ms } = joined;
         let stream = if self.key_changed() {
             self.repartition(Repartitioned::with(&name, key.clone(), value.clone()))
         } else {
             self
         };
         let getter = getter::<K, T>(&mut self.builder.graph(), table.node);
+        let waiting = grace_ms.map(|grace_ms| {
+            let mut graph = self.builder.graph();
+            graph.check_duration("grace of join", &name, grace_ms, 0);
+            if !graph.is_versioned(table.node) {
+                graph.mistakes.push(Mistake::NotVersioned { node: name.clone() });
+            }
+            let kind = StoreKind::JoinBuffer;
+            let spec = StoreSpec::new(name.as_str(), kind, key.clone(), value.clone());
+            (graph.add_store(spec), grace_ms)
+        });
         let joiner = Arc::new(joiner);
         let supplier: Supplier = Box::new(move |instance| {
-            stream_node::<K, V>(StreamTableJoin {
+            let join = StreamTableJoin {
                 table: getter(instance.graph),
                 joiner: Arc::clone(&joiner),
                 left,
@@ -350,12 +361,26 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
                 value: value.clone(),
                 on_dropped,
                 _out: PhantomData,
-            })
+            };
+            match waiting {
+                None => stream_node::<K, V>(join),
+                Some((store, grace_ms)) => stream_node::<K, V>(VersionedJoin {
+                    join,
+                    buffer: StoreHandle::new(store, 0),
+                    grace_ms,
+                    clock: None,
+                    sequence: None,
+                }),
+            }
         });
         let mut new = stream.new_node::<K, W>(operator, false, supplier);
         new.name = Some(name);
         new.joins_null_keys = left;
         new.stores = self.builder.graph().lookup_stores(table.node);
+        if let Some((store, _)) = waiting {
+            new.stores.push(store);
+            new.clocks = 2;
+        }
         self.builder.stream_handle(new)
     }
 

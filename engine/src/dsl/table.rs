@@ -10,7 +10,7 @@ use super::stream::KStream;
 use crate::operators::table_filter::{FilterGetter, TableFilter};
 use crate::operators::table_map_values::{MapGetter, TableMapValues};
 use crate::operators::table_node;
-use crate::operators::table_store::StoreGetter;
+use crate::operators::table_store::{StoreGetter, VersionGetter};
 use crate::operators::to_stream::ToStream;
 use crate::processor::getter::ValueGetter;
 use crate::store::{StoreHandle, StoreKind, StoreSpec};
@@ -25,6 +25,9 @@ pub(crate) type GetterSupplier<K, V> =
 pub(super) fn getter_of<K: 'static, V: 'static>(node: usize) -> GetterSupplier<K, V> {
     Arc::new(move |graph| {
         let store = graph.table(node).store.expect("a table that is looked up has a store");
+        if matches!(graph.stores[store].kind, StoreKind::Versioned(_)) {
+            return Box::new(VersionGetter::<K, V>(StoreHandle::new(store, 0)));
+        }
         Box::new(StoreGetter::<K, V>(StoreHandle::new(store, 0)))
     })
 }
@@ -83,12 +86,19 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
     #[must_use]
     pub fn materialized(self, materialized: Materialized<V>) -> Self {
         let mut graph = self.builder.graph();
-        let kind = StoreKind::TimestampedKeyValue;
         let key = graph.key_serde::<K>(self.node);
-        let Materialized { name, value, cached, retention_ms: _ } = materialized;
+        let Materialized { name, value, cached, history_ms, .. } = materialized;
+        let kind = match history_ms {
+            None => StoreKind::TimestampedKeyValue,
+            Some(history_ms) => {
+                graph.check_duration("history retention", &name, history_ms, 0);
+                StoreKind::Versioned(history_ms)
+            }
+        };
         let mut spec = StoreSpec::new(name.as_str(), kind, key, value);
-        spec.cached = cached;
-        if graph.table(self.node).store.is_some() {
+        spec.cached = cached && history_ms.is_none();
+        let table = graph.table(self.node);
+        if table.store.is_some() || table.kind == TableKind::Suppressed {
             let what = "second store of one table";
             graph.mistakes.push(Mistake::NameTaken { what, name });
         } else {
@@ -116,6 +126,7 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
                 predicate: Arc::clone(&test),
                 store: instance.table_store(),
                 sends_old: instance.sends_old(),
+                is_versioned: instance.is_parent_versioned(),
             })
         });
         let parent = self.parent_getter();

@@ -181,6 +181,7 @@ fn join_side<K: 'static, V: 'static, O: 'static, W: 'static>(
             other: other(instance.graph),
             joiner: Arc::clone(&joiner),
             needs_other,
+            is_versioned: instance.is_parent_versioned(),
             sends_old: instance.graph.table(result).sends_old,
         })
     })

@@ -1,4 +1,5 @@
-//! Time windows and `TimeWindowedKStream`: a grouped stream, aggregated within windows.
+//! Time windows, aligned or sliding, and `TimeWindowedKStream`: a grouped stream, aggregated within
+//! windows.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,13 +9,16 @@ use super::grouped::{KGroupedStream, aggregating, counting, reducing};
 use super::options::Materialized;
 use super::table::{GetterSupplier, KTable};
 use crate::operators::aggregate::Aggregation;
+use crate::operators::sliding_aggregate::{Sliding, SlidingAggregate};
 use crate::operators::stream_node;
-use crate::operators::windowed_aggregate::{WindowGetter, WindowedAggregate, Windows};
+use crate::operators::window_table::{Emission, WindowGetter, WindowTable};
+use crate::operators::windowed_aggregate::{WindowedAggregate, Windows};
 use crate::record::Windowed;
+use crate::serde::SharedSerde;
 use crate::serde::kafka_streams::time_windowed;
 use crate::store::{StoreHandle, StoreKind, StoreSpec, WindowSpec};
 use crate::time::saturating_ms;
-use crate::topology::graph::{EdgeType, Supplier, Table, TableKind};
+use crate::topology::graph::{EdgeType, Graph, Instance, NewNode, Supplier, Table, TableKind};
 
 /// Windows of a fixed size, half-open `[start, start + size)`, aligned to the epoch.
 ///
@@ -22,7 +26,7 @@ use crate::topology::graph::{EdgeType, Supplier, Table, TableKind};
 /// [`tumbling`](Self::tumbling) and [`hopping`](Self::hopping) take it (KIP-633).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeWindows {
-    windows: Windows,
+    pub(super) windows: Windows,
 }
 
 impl TimeWindows {
@@ -34,32 +38,257 @@ impl TimeWindows {
     /// Windows that begin every `advance`: `[n * advance, n * advance + size)`, n >= 0.
     pub fn hopping(size: Duration, advance: Duration, grace: Duration) -> Self {
         let (size_ms, advance_ms) = (saturating_ms(size), saturating_ms(advance));
-        Self { windows: Windows { size_ms, advance_ms, grace_ms: saturating_ms(grace) } }
+        let grace_ms = saturating_ms(grace);
+        Self { windows: Windows { size_ms, advance_ms, grace_ms, first_ms: 0 } }
+    }
+
+    /// One window that begins `start` after the epoch and never ends; earlier records are in none.
+    /// Its end reads as `i64::MAX`.
+    ///
+    /// Source: `UnlimitedWindows`.
+    pub fn unlimited(start: Duration) -> Self {
+        Self { windows: Windows::unlimited(saturating_ms(start)) }
+    }
+}
+
+/// Windows that slide with the records: all records of a key within `difference` of each other meet
+/// in one window `[end - difference, end]`, both ends included. Unlike hopping windows there are only
+/// as many as there are different sets of records.
+///
+/// Source: `SlidingWindows` (KIP-450).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlidingWindows {
+    pub(super) windows: Sliding,
+}
+
+impl SlidingWindows {
+    /// Windows of records at most `difference` apart, which take records for `grace` after their
+    /// end.
+    pub fn of_difference(difference: Duration, grace: Duration) -> Self {
+        let (difference_ms, grace_ms) = (saturating_ms(difference), saturating_ms(grace));
+        Self { windows: Sliding { difference_ms, grace_ms } }
+    }
+}
+
+/// Either kind of window.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Windowing {
+    Aligned(Windows),
+    Sliding(Sliding),
+}
+
+impl From<TimeWindows> for Windowing {
+    fn from(of: TimeWindows) -> Self {
+        Self::Aligned(of.windows)
+    }
+}
+
+impl From<SlidingWindows> for Windowing {
+    fn from(of: SlidingWindows) -> Self {
+        Self::Sliding(of.windows)
+    }
+}
+
+impl Windowing {
+    fn size_ms(self) -> i64 {
+        match self {
+            Windowing::Aligned(windows) => windows.size_ms,
+            Windowing::Sliding(windows) => windows.difference_ms,
+        }
+    }
+
+    pub(super) fn grace_ms(self) -> i64 {
+        match self {
+            Windowing::Aligned(windows) => windows.grace_ms,
+            Windowing::Sliding(windows) => windows.grace_ms,
+        }
+    }
+
+    /// What a store must keep so that no window that can still change is lost, in milliseconds.
+    fn kept_ms(self) -> i64 {
+        let kept = self.size_ms().saturating_add(self.grace_ms());
+        match self {
+            Windowing::Aligned(_) => kept,
+            Windowing::Sliding(windows) => kept.saturating_add(windows.difference_ms),
+        }
+    }
+
+    fn check(self, graph: &mut Graph, name: &str, retention_ms: i64) {
+        graph.check_duration("window grace", name, self.grace_ms(), 0);
+        match self {
+            Windowing::Aligned(windows) if windows.is_unlimited() => {
+                return graph.check_duration("window start", name, windows.first_ms, 0);
+            }
+            Windowing::Aligned(windows) => {
+                graph.check_duration("window size", name, windows.size_ms, 1);
+                graph.check_duration("window advance", name, windows.advance_ms, 1);
+                if windows.advance_ms > windows.size_ms {
+                    // Times between two windows would belong to none.
+                    graph.check_duration("window size", name, windows.size_ms, windows.advance_ms);
+                }
+            }
+            Windowing::Sliding(windows) => {
+                graph.check_duration("window difference", name, windows.difference_ms, 0);
+            }
+        }
+        graph.check_duration("window retention", name, retention_ms, self.kept_ms().max(1));
+    }
+}
+
+/// The store of a windowed aggregation, and what its nodes share.
+pub(super) struct WindowPlace<K, A> {
+    store: usize,
+    windowing: Windowing,
+    key: SharedSerde<K>,
+    result: SharedSerde<A>,
+    closing: bool,
+}
+
+impl<K: 'static, A: 'static> WindowPlace<K, A> {
+    pub(super) fn new(
+        graph: &mut Graph,
+        windowing: Windowing,
+        key: SharedSerde<K>,
+        materialized: Materialized<A>,
+        closing: bool,
+    ) -> Self {
+        let Materialized { name, value: result, cached, retention_ms, .. } = materialized;
+        let retention_ms = retention_ms.unwrap_or(windowing.kept_ms());
+        windowing.check(graph, &name, retention_ms);
+        let spec = WindowSpec { size_ms: windowing.size_ms(), retention_ms };
+        let kind = match closing {
+            true => StoreKind::ClosingWindow(spec),
+            false => StoreKind::TimestampedWindow(spec),
+        };
+        let mut spec = StoreSpec::new(name.as_str(), kind, key.clone(), result.clone());
+        spec.cached = cached && !closing;
+        let store = graph.add_store(spec);
+        Self { store, windowing, key, result, closing }
+    }
+
+    /// The number of the store.
+    pub(super) fn store(&self) -> usize {
+        self.store
+    }
+
+    /// The name of the store.
+    pub(super) fn name(&self, graph: &Graph) -> Arc<str> {
+        Arc::clone(&graph.stores[self.store].name)
+    }
+
+    /// Makes the node that aggregates a grouped stream into the store. `table`: the node that is
+    /// the table.
+    pub(super) fn supplier<V: 'static>(
+        &self,
+        grouped: &KGroupedStream<'_, K, V>,
+        aggregation: Aggregation<K, V, A>,
+        clock_name: Arc<str>,
+        table: usize,
+    ) -> Supplier {
+        let (store, windowing, closing) = (self.store, self.windowing, self.closing);
+        let (key, result) = (self.key.clone(), self.result.clone());
+        let (value, on_dropped) = (grouped.value.clone(), grouped.on_dropped);
+        let rows = move |instance: &Instance<'_>| {
+            let emission = match (closing, instance.is_cached(store)) {
+                (true, _) => Emission::Close,
+                (false, true) => Emission::Flush,
+                (false, false) => Emission::Update,
+            };
+            let sends_old = instance.graph.table(table).sends_old;
+            let size_ms = windowing.size_ms();
+            WindowTable::new(store, key.clone(), size_ms, emission, sends_old, on_dropped)
+        };
+        Box::new(move |instance| match windowing {
+            Windowing::Aligned(windows) => stream_node::<K, V>(WindowedAggregate {
+                aggregation: aggregation.clone(),
+                windows,
+                table: rows(instance),
+                result: result.clone(),
+                clock_name: Arc::clone(&clock_name),
+                clock: None,
+            }),
+            Windowing::Sliding(windows) => stream_node::<K, V>(SlidingAggregate {
+                aggregation: aggregation.clone(),
+                windows,
+                table: rows(instance),
+                value: value.clone(),
+                result: result.clone(),
+                clock_name: Arc::clone(&clock_name),
+                clock: None,
+            }),
+        })
+    }
+
+    /// Makes a node the table of the store.
+    pub(super) fn into_table(self, new: &mut NewNode) {
+        let Self { store, windowing, key, .. } = self;
+        let getter: GetterSupplier<Windowed<K>, A> =
+            Arc::new(move |_| Box::new(WindowGetter::<K, A>(StoreHandle::new(store, 0))));
+        new.output = Some(EdgeType::table::<Windowed<K>, A>());
+        new.stores = vec![store];
+        new.closes_after_ms = Some(windowing.grace_ms());
+        new.table = Some(Table {
+            kind: TableKind::Aggregate,
+            store: Some(store),
+            sends_old: false,
+            key_serde: Box::new(time_windowed(key, windowing.size_ms())),
+            force: None,
+            getter: Box::new(getter),
+        });
     }
 }
 
 /// A grouped stream, to be aggregated within windows: a record updates each window that contains
-/// its time, unless the window has closed (`end + grace <= stream time` of this operator: late).
-/// Late records are counted, logged with their place and, where the grouping asks, dead-lettered.
+/// its time, unless the window has closed (`end + grace <= stream time` of this operator: late; of
+/// sliding windows, whose end is included, `end + grace < stream time`). Late records are counted,
+/// logged with their place and, where the grouping asks, dead-lettered.
 ///
 /// Source: `org.apache.kafka.streams.kstream.TimeWindowedKStream`.
 pub struct TimeWindowedKStream<'g, 'b, K, V> {
     grouped: &'g KGroupedStream<'b, K, V>,
-    windows: Windows,
+    windowing: Windowing,
+    closing: bool,
 }
 
 impl<K, V> fmt::Debug for TimeWindowedKStream<'_, '_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TimeWindowedKStream({:?})", self.windows)
+        write!(f, "TimeWindowedKStream({:?})", self.windowing)
     }
 }
 
 impl<'g, 'b, K: 'static, V: 'static> TimeWindowedKStream<'g, 'b, K, V> {
-    pub(super) fn new(grouped: &'g KGroupedStream<'b, K, V>, windows: TimeWindows) -> Self {
-        Self { grouped, windows: windows.windows }
+    pub(super) fn new(
+        grouped: &'g KGroupedStream<'b, K, V>,
+        windowing: impl Into<Windowing>,
+    ) -> Self {
+        Self { grouped, windowing: windowing.into(), closing: false }
     }
 
-    /// The number of records of each key and window; null values count.
+    /// Sends one result for each window, when it has closed, and no updates before. With it the
+    /// store does not cache. Windows that close by a jump of stream time past the store's retention
+    /// never appear: give a [`retention`](Materialized::retention) as long as the pauses to expect.
+    ///
+    /// ```
+    /// # use headwater::{dsl::*, serde::serdes::*};
+    /// # use std::time::Duration;
+    /// # let b = StreamsBuilder::new();
+    /// # let clicks = b.stream("clicks", Consumed::with(string(), string()));
+    /// let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    /// let finals = clicks
+    ///     .group_by_key(Grouped::with("by-user", string(), string()))
+    ///     .windowed_by(TimeWindows::tumbling(minute, Duration::ZERO))
+    ///     .emit_on_window_close()
+    ///     .count(Materialized::count("clicks-per-minute").retention(hour));
+    /// ```
+    ///
+    /// Source: `EmitStrategy.onWindowClose` (KIP-825).
+    #[must_use]
+    pub fn emit_on_window_close(mut self) -> Self {
+        self.closing = true;
+        self
+    }
+
+    /// The number of records of each key and window; null values count, but not in sliding windows.
     ///
     /// ```
     /// # use headwater::{dsl::*, serde::serdes::*};
@@ -86,7 +315,8 @@ impl<'g, 'b, K: 'static, V: 'static> TimeWindowedKStream<'g, 'b, K, V> {
         self.add("windowed-reduce", aggregation, materialized)
     }
 
-    /// As [`KGroupedStream::aggregate`], in each window; null values are aggregated.
+    /// As [`KGroupedStream::aggregate`], in each window; null values are aggregated, but not in
+    /// sliding windows.
     pub fn aggregate<A: 'static>(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -103,59 +333,15 @@ impl<'g, 'b, K: 'static, V: 'static> TimeWindowedKStream<'g, 'b, K, V> {
         materialized: Materialized<A>,
     ) -> KTable<'b, Windowed<K>, A> {
         let stream = self.grouped.partitioned();
-        let builder = stream.builder;
-        let windows = self.windows;
-        let Materialized { name, value: result, cached, retention_ms } = materialized;
-        let kept = windows.size_ms.saturating_add(windows.grace_ms);
-        let retention_ms = retention_ms.unwrap_or(kept);
-        {
-            let mut graph = builder.graph();
-            graph.check_duration("window size", &name, windows.size_ms, 1);
-            graph.check_duration("window advance", &name, windows.advance_ms, 1);
-            graph.check_duration("window grace", &name, windows.grace_ms, 0);
-            graph.check_duration("window retention", &name, retention_ms, kept.max(1));
-            if windows.advance_ms > windows.size_ms {
-                // Times between two windows would belong to none.
-                graph.check_duration("window size", &name, windows.size_ms, windows.advance_ms);
-            }
-        }
+        let mut graph = stream.builder.graph();
         let key = self.grouped.key.clone();
-        let spec = WindowSpec { size_ms: windows.size_ms, retention_ms };
-        let kind = StoreKind::TimestampedWindow(spec);
-        let mut spec = StoreSpec::new(name.as_str(), kind, key.clone(), result.clone());
-        spec.cached = cached;
-        let store = builder.graph().add_store(spec);
-        let on_dropped = self.grouped.on_dropped;
-        let own_key = key.clone();
-        let supplier: Supplier = Box::new(move |instance| {
-            stream_node::<K, V>(WindowedAggregate {
-                aggregation: aggregation.clone(),
-                windows,
-                store: StoreHandle::new(store, 0),
-                key: own_key.clone(),
-                result: result.clone(),
-                on_dropped,
-                sends_old: instance.sends_old(),
-                cached: instance.is_cached(store),
-                clock: None,
-                lane: usize::MAX,
-                key_buffer: Vec::new(),
-            })
-        });
-        let getter: GetterSupplier<Windowed<K>, A> =
-            Arc::new(move |_| Box::new(WindowGetter::<K, A>(StoreHandle::new(store, 0))));
+        let place = WindowPlace::new(&mut graph, self.windowing, key, materialized, self.closing);
+        let (name, node) = (place.name(&graph), graph.nodes.len());
+        drop(graph);
+        let supplier = place.supplier(self.grouped, aggregation, name, node);
         let mut new = stream.new_node::<Windowed<K>, A>(operator, false, supplier);
-        new.output = Some(EdgeType::table::<Windowed<K>, A>());
-        new.stores = vec![store];
-        new.clocks = 1;
-        new.table = Some(Table {
-            kind: TableKind::Aggregate,
-            store: Some(store),
-            sends_old: false,
-            key_serde: Box::new(time_windowed(key, windows.size_ms)),
-            force: None,
-            getter: Box::new(getter),
-        });
-        builder.table_handle(new)
+        new.clocks = 1 + usize::from(self.closing);
+        place.into_table(&mut new);
+        stream.builder.table_handle(new)
     }
 }

@@ -108,6 +108,11 @@ pub enum Cleanup {
     },
     /// Keeps the last record of each key; a null value deletes the key.
     Compact,
+    /// As [`Compact`](Self::Compact), but no record before it is this old: versions of a key.
+    CompactAfter {
+        /// How long every record is kept after it was written.
+        lag: Duration,
+    },
     /// Both: the last record of each key, no longer than the retention.
     CompactAndDelete {
         /// How long a record is kept after its timestamp.

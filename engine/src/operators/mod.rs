@@ -4,6 +4,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod choose;
+pub(crate) mod deduplicate;
 pub(crate) mod filter;
 pub(crate) mod flat_map_values;
 pub(crate) mod foreign_key_join;
@@ -14,11 +15,14 @@ pub(crate) mod merge;
 pub(crate) mod peek;
 pub(crate) mod process;
 pub(crate) mod select_key;
+pub(crate) mod session_aggregate;
 pub(crate) mod sink;
+pub(crate) mod sliding_aggregate;
 pub(crate) mod source;
 pub(crate) mod split;
 pub(crate) mod stream_join;
 pub(crate) mod stream_table_join;
+pub(crate) mod suppress;
 pub(crate) mod table_aggregate;
 pub(crate) mod table_filter;
 pub(crate) mod table_join;
@@ -27,6 +31,8 @@ pub(crate) mod table_source;
 pub(crate) mod table_store;
 pub(crate) mod to_stream;
 pub(crate) mod to_table;
+pub(crate) mod versioned_join;
+pub(crate) mod window_table;
 pub(crate) mod windowed_aggregate;
 
 use crate::processor::node::{Node, StreamCell, StreamReceiver, TableCell, TableReceiver};

@@ -48,7 +48,11 @@ where
             ctx.drop_record(DropReason::NullKey, self.on_dropped, || "key is null".into());
             return Ok(());
         }
-        let row = if null_key { None } else { self.table.get(record.key, ctx.task)? };
+        let row = if null_key {
+            None
+        } else {
+            self.table.get_as_of(record.key, record.timestamp, ctx.task)?
+        };
         match (self.joiner)(record.key, record.value, row.as_ref().map(|(value, _)| value)) {
             Some(joined) => ctx.forward(record.with_value(&joined)),
             None => Ok(()),

@@ -50,6 +50,8 @@ pub(crate) struct TableGroup<K, V, L, W> {
     pub(crate) selector: Selector<K, V, L, W>,
     pub(crate) key: SharedSerde<L>,
     pub(crate) value: SharedSerde<W>,
+    /// The table keeps versions: a change that is older than another of its key is no news.
+    pub(crate) is_versioned: bool,
 }
 
 impl<K, V, L, W> Lifecycle for TableGroup<K, V, L, W> {}
@@ -73,6 +75,9 @@ where
         change: Change<'_, K, V>,
         ctx: &mut NodeContext<'_>,
     ) -> Result<(), NodeError> {
+        if self.is_versioned && ctx.task.is_out_of_order {
+            return Ok(());
+        }
         let Change { key, timestamp, headers, .. } = change;
         let mut send = |group: &L, old: Option<W>, new: Option<W>| {
             let value = &Grouping { old, new };

@@ -18,6 +18,8 @@ pub(crate) struct TableFilter<K, V, F> {
     pub(crate) predicate: Arc<F>,
     pub(crate) store: Option<TableStore<K, V>>,
     pub(crate) sends_old: bool,
+    /// The table above keeps versions: every change of it counts.
+    pub(crate) is_versioned: bool,
 }
 
 impl<K, V, F> Lifecycle for TableFilter<K, V, F>
@@ -59,7 +61,7 @@ where
                 &stored
             }
         };
-        if self.sends_old && old.is_none() && new.is_none() {
+        if self.sends_old && !self.is_versioned && old.is_none() && new.is_none() {
             return Ok(());
         }
         let change = change.with_values(old, new);
@@ -79,6 +81,16 @@ where
 {
     fn get(&mut self, key: &K, task: &mut TaskState) -> Result<Option<(V, i64)>, NodeError> {
         let found = self.parent.get(key, task)?;
+        Ok(found.filter(|(value, _)| (self.predicate)(key, value)))
+    }
+
+    fn get_as_of(
+        &mut self,
+        key: &K,
+        time: i64,
+        task: &mut TaskState,
+    ) -> Result<Option<(V, i64)>, NodeError> {
+        let found = self.parent.get_as_of(key, time, task)?;
         Ok(found.filter(|(value, _)| (self.predicate)(key, value)))
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct TableJoinSide<K, V, O, W> {
     /// Without the other row there is no result.
     pub(crate) needs_other: bool,
     pub(crate) sends_old: bool,
+    /// This side's table keeps versions: a change that is older than another of its key is no news.
+    pub(crate) is_versioned: bool,
 }
 
 impl<K, V, O, W> Lifecycle for TableJoinSide<K, V, O, W> {}
@@ -44,6 +46,9 @@ where
         change: Change<'_, K, V>,
         ctx: &mut NodeContext<'_>,
     ) -> Result<(), NodeError> {
+        if self.is_versioned && ctx.task.is_out_of_order {
+            return Ok(());
+        }
         let other = self.other.get(change.key, ctx.task)?;
         let absent = change.new.is_none() && change.old.is_none();
         if other.is_none() && (self.needs_other || absent) {

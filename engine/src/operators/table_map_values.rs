@@ -69,4 +69,14 @@ where
         let found = self.parent.get(key, task)?;
         Ok(found.and_then(|(value, time)| Some(((self.mapper)(key, &value)?, time))))
     }
+
+    fn get_as_of(
+        &mut self,
+        key: &K,
+        time: i64,
+        task: &mut TaskState,
+    ) -> Result<Option<(W, i64)>, NodeError> {
+        let found = self.parent.get_as_of(key, time, task)?;
+        Ok(found.and_then(|(value, since)| Some(((self.mapper)(key, &value)?, since))))
+    }
 }

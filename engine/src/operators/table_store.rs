@@ -1,17 +1,20 @@
 //! The store behind a materialised table, as its operator uses it: read a row, write a row and send
 //! the change on, at once or, when cached, at the next flush. Knows no operator in particular.
 
-use crate::processor::NodeError;
+use crate::processor::drops::OnDropped;
 use crate::processor::getter::ValueGetter;
 use crate::processor::node::{Lifecycle, NodeContext, NodeInit};
 use crate::processor::state::TaskState;
+use crate::processor::{DropReason, NodeError};
 use crate::record::{Change, Headers};
 use crate::serde::SharedSerde;
-use crate::store::{StoreHandle, TimestampedKeyValueStore};
+use crate::store::{StoreHandle, TimestampedKeyValueStore, VersionedStore};
 
 /// A table's store of rows by key.
 pub(crate) struct TableStore<K, V> {
     handle: StoreHandle<TimestampedKeyValueStore<K, V>>,
+    /// In its place, where the table keeps versions.
+    versions: Option<StoreHandle<VersionedStore<K, V>>>,
     key: SharedSerde<K>,
     cached: bool,
     sends_old: bool,
@@ -25,12 +28,19 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     pub(crate) fn new(store: usize, key: SharedSerde<K>, cached: bool, sends_old: bool) -> Self {
         Self {
             handle: StoreHandle::new(store, 0),
+            versions: None,
             key,
             cached,
             sends_old,
             lane: usize::MAX,
             key_buffer: Vec::new(),
         }
+    }
+
+    /// The same, of a store that keeps versions.
+    pub(crate) fn versioned(mut self) -> Self {
+        self.versions = Some(StoreHandle::new(self.handle.index(), 0));
+        self
     }
 
     pub(crate) fn sends_old(&self) -> bool {
@@ -43,7 +53,10 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         key: &K,
         ctx: &mut NodeContext<'_>,
     ) -> Result<Option<(V, i64)>, NodeError> {
-        ctx.task.stores.get(self.handle).get(key)
+        match self.versions {
+            Some(versions) => ctx.task.stores.get(versions).get(key),
+            None => ctx.task.stores.get(self.handle).get(key),
+        }
     }
 
     /// Writes the change's new row and sends the change on.
@@ -53,6 +66,9 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
         caused_at: i64,
         ctx: &mut NodeContext<'_>,
     ) -> Result<(), NodeError> {
+        if let Some(versions) = self.versions {
+            return write_version(versions, change, ctx);
+        }
         if self.cached {
             self.touch(change.key, caused_at, change.headers, ctx)?;
         }
@@ -83,10 +99,31 @@ impl<K: 'static, V: 'static> TableStore<K, V> {
     }
 }
 
+/// Writes a version and sends the change on, late ones too, unless it is older than the history.
+fn write_version<K: 'static, V: 'static>(
+    versions: StoreHandle<VersionedStore<K, V>>,
+    change: Change<'_, K, V>,
+    ctx: &mut NodeContext<'_>,
+) -> Result<(), NodeError> {
+    let Change { key, new, timestamp, .. } = change;
+    let store = ctx.task.stores.get(versions);
+    let is_out_of_order = store.knows_later(key, timestamp)?;
+    if !store.put(key, new.as_ref(), timestamp)? {
+        ctx.drop_record(DropReason::Expired, OnDropped::Count, || {
+            format!("time {timestamp} is before the history of the versioned table")
+        });
+        return Ok(());
+    }
+    let before = std::mem::replace(&mut ctx.task.is_out_of_order, is_out_of_order);
+    let sent = ctx.forward_change(change);
+    ctx.task.is_out_of_order = before;
+    sent
+}
+
 impl<K: 'static, V: 'static> Lifecycle for TableStore<K, V> {
     fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
         if self.cached {
-            self.lane = ctx.task.add_cache();
+            self.lane = ctx.task.cache_of(self.handle.index());
         }
         Ok(())
     }
@@ -139,5 +176,23 @@ pub(crate) struct StoreGetter<K, V>(pub(crate) StoreHandle<TimestampedKeyValueSt
 impl<K: 'static, V: 'static> ValueGetter<K, V> for StoreGetter<K, V> {
     fn get(&mut self, key: &K, task: &mut TaskState) -> Result<Option<(V, i64)>, NodeError> {
         task.stores.get(self.0).get(key)
+    }
+}
+
+/// Looks rows up in a versioned table's store.
+pub(crate) struct VersionGetter<K, V>(pub(crate) StoreHandle<VersionedStore<K, V>>);
+
+impl<K: 'static, V: 'static> ValueGetter<K, V> for VersionGetter<K, V> {
+    fn get(&mut self, key: &K, task: &mut TaskState) -> Result<Option<(V, i64)>, NodeError> {
+        task.stores.get(self.0).get(key)
+    }
+
+    fn get_as_of(
+        &mut self,
+        key: &K,
+        time: i64,
+        task: &mut TaskState,
+    ) -> Result<Option<(V, i64)>, NodeError> {
+        task.stores.get(self.0).get_as_of(key, time)
     }
 }

@@ -15,6 +15,8 @@ pub enum DropReason {
     NullValue,
     /// Every window of the record had closed (end + grace is behind the operator's stream time).
     Late,
+    /// A record of the same id was there before.
+    Duplicate,
     /// The store no longer keeps the record's time (retention).
     Expired,
     /// The timestamp is negative or too far in the future to compute with.
@@ -36,6 +38,7 @@ impl DropReason {
             DropReason::NullKey => "null-key",
             DropReason::NullValue => "null-value",
             DropReason::Late => "late",
+            DropReason::Duplicate => "duplicate",
             DropReason::Expired => "expired",
             DropReason::Timestamp => "timestamp",
             DropReason::Deserialization => "deserialization",

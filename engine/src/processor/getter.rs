@@ -7,4 +7,15 @@ use super::state::TaskState;
 pub(crate) trait ValueGetter<K, V>: Send {
     /// The row of this key and its time.
     fn get(&mut self, key: &K, task: &mut TaskState) -> Result<Option<(V, i64)>, NodeError>;
+
+    /// The row of this key as of a time, where the table keeps versions; else the row it has now.
+    fn get_as_of(
+        &mut self,
+        key: &K,
+        time: i64,
+        task: &mut TaskState,
+    ) -> Result<Option<(V, i64)>, NodeError> {
+        let _ = time;
+        self.get(key, task)
+    }
 }

@@ -38,7 +38,11 @@ pub(crate) struct TaskState {
     pub(crate) refused: Vec<RefusedOutput>,
     pub(crate) partition_counts: PartitionCounts,
     pub(crate) next_partition: u32,
+    /// The change under way of a versioned table is older than another of its key.
+    pub(crate) is_out_of_order: bool,
     pub(crate) caches: Vec<CacheLane>,
+    /// The lane of each cached store.
+    lanes: BTreeMap<usize, usize>,
     clocks: Vec<(Arc<str>, i64)>,
     clock_undo: Vec<(usize, i64)>,
 }
@@ -68,16 +72,20 @@ impl TaskState {
             refused: Vec::new(),
             partition_counts,
             next_partition: partition,
+            is_out_of_order: false,
             caches: Vec::new(),
+            lanes: BTreeMap::new(),
             clocks: Vec::new(),
             clock_undo: Vec::new(),
         }
     }
 
-    /// A lane for what a cached node holds back.
-    pub(crate) fn add_cache(&mut self) -> usize {
-        self.caches.push(CacheLane::default());
-        self.caches.len() - 1
+    /// The lane for what the nodes of a cached store hold back.
+    pub(crate) fn cache_of(&mut self, store: usize) -> usize {
+        *self.lanes.entry(store).or_insert_with(|| {
+            self.caches.push(CacheLane::default());
+            self.caches.len() - 1
+        })
     }
 
     /// The clock of this name; the same name gives the same clock.
@@ -138,12 +146,14 @@ impl TaskState {
         self.place = None;
         self.drops.clear();
         self.caches.clear();
+        self.lanes.clear();
         self.clocks.clear();
         self.clock_undo.clear();
     }
 
     /// What a record does from here on can be undone.
     pub(crate) fn savepoint(&mut self) {
+        self.is_out_of_order = false;
         self.stores.savepoint();
         self.outbox.savepoint();
         self.caches.iter_mut().for_each(CacheLane::savepoint);

@@ -169,13 +169,19 @@ fn shown_store(call: &Call<'_>, application: &str, store: &StoreInfo) -> Json {
         StoreKind::KeyValue => "key-value",
         StoreKind::TimestampedKeyValue => "timestamped-key-value",
         StoreKind::Window(_) => "window",
-        StoreKind::TimestampedWindow(_) => "timestamped-window",
+        StoreKind::TimestampedWindow(_) | StoreKind::ClosingWindow(_) => "timestamped-window",
         StoreKind::JoinWindow(_) => "join-window",
+        StoreKind::Session(_) => "session",
+        StoreKind::Versioned(_) => "versioned",
+        StoreKind::JoinBuffer => "join-buffer",
+        StoreKind::SuppressBuffer => "suppress-buffer",
     };
     let mut shown = json!({ "name": &*spec.name, "kind": kind, "cached": spec.cached });
     if let Some(windows) = spec.kind.window() {
         shown["windowSizeMs"] = Json::from(windows.size_ms);
-        shown["retentionMs"] = Json::from(windows.retention_ms);
+    }
+    if let Some(retention_ms) = spec.kind.retention_ms() {
+        shown["retentionMs"] = Json::from(retention_ms);
     }
     if let Some(partitions) = call.context.target.partitions(application, &spec.name) {
         shown["partitions"] = Json::from(partitions);

@@ -19,7 +19,7 @@ use super::port::{ApplicationInfo, CommittedPartition, QueryTarget, StoreInfo};
 use crate::record::{TaskId, Window};
 use crate::serde::KeyRange;
 use crate::serde::kafka_streams::partition_for;
-use crate::store::{StoreView, WindowSpec};
+use crate::store::{StoreKind, StoreView, WindowSpec};
 
 /// A page ends when its rows have this many bytes, whatever its limit.
 const PAGE_BYTES_MAX: usize = 1 << 20;
@@ -287,13 +287,19 @@ impl StoreQuery<'_> {
     /// The store's windows; an error unless it has some just if `windowed`.
     fn must_be_windowed(&self, windowed: bool) -> Result<WindowSpec, QueryError> {
         let name = &self.info.spec.name;
-        let detail = match (self.info.spec.kind.window(), windowed) {
+        let kind = self.info.spec.kind;
+        let is_by_key = matches!(kind, StoreKind::KeyValue | StoreKind::TimestampedKeyValue);
+        let detail = match (kind.window(), windowed) {
             (Some(spec), true) => return Ok(spec),
-            (None, false) => return Ok(WindowSpec { size_ms: 0, retention_ms: 0 }),
+            (None, false) if is_by_key => return Ok(WindowSpec { size_ms: 0, retention_ms: 0 }),
+            (None, _) if matches!(kind, StoreKind::Session(_)) => {
+                format!("store `{name}` keeps sessions, which cannot be asked for yet")
+            }
+            (None, _) if !is_by_key => format!("store `{name}` keeps an operator's own rows"),
             (Some(_), false) => {
                 format!("store `{name}` keeps windows; ask /stores/{name}/windows/{{key}}")
             }
-            (None, true) => {
+            (None, _) => {
                 format!("store `{name}` keeps no windows; ask /stores/{name}/keys/{{key}}")
             }
         };

@@ -13,7 +13,7 @@ use crate::config::StreamsConfig;
 use crate::log::{Cleanup, TopicSpec};
 use crate::membership::TaskSpace;
 use crate::record::{TaskId, TopicPartition};
-use crate::store::StoreSpec;
+use crate::store::{StoreKind, StoreSpec};
 use crate::task::{changelog_topic, dead_letter_topic, store_family};
 use crate::topology::{Subtopology, Topology};
 
@@ -210,12 +210,14 @@ impl Plan {
 }
 
 fn changelog_cleanup(spec: &StoreSpec) -> Cleanup {
-    match spec.kind.window() {
-        None => Cleanup::Compact,
-        Some(window) => {
-            let kept = Duration::from_millis(u64::try_from(window.retention_ms).unwrap_or(0));
-            Cleanup::CompactAndDelete { retention: kept.saturating_add(WINDOW_CHANGELOG_EXTRA) }
-        }
+    let kept = |ms: i64| {
+        let kept = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        kept.saturating_add(WINDOW_CHANGELOG_EXTRA)
+    };
+    match (spec.kind, spec.kind.retention_ms()) {
+        (StoreKind::Versioned(history_ms), _) => Cleanup::CompactAfter { lag: kept(history_ms) },
+        (_, Some(retention_ms)) => Cleanup::CompactAndDelete { retention: kept(retention_ms) },
+        (_, None) => Cleanup::Compact,
     }
 }
 

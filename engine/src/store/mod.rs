@@ -9,14 +9,22 @@
 //! | [`WindowStore`] | segment, key, start -> value | key, start, value |
 //! | [`JoinWindowStore`] | segment, key, time, sequence -> value | key, time, sequence, value |
 //! | [`TimestampedWindowStore`] | segment, key, start -> timestamp, value | key, start, value at that timestamp |
+//! | [`SessionStore`] | segment, key, end, start -> value | key, end, start, value |
+//! | [`VersionedStore`] | key, since -> value or deletion; end, since, key | key, value at since |
+//! | [`JoinBuffer`] | time, key, sequence -> record | the same |
+//! | [`SuppressBuffer`] | key -> time, change; time, key | key, Kafka Streams' buffered change |
 
 mod changelog;
 pub mod error;
 mod global;
+mod join_buffer;
 mod join_window;
 mod key_value;
 mod keys;
+mod session;
 mod spec;
+mod suppress_buffer;
+mod versioned;
 mod window;
 
 use std::any::Any;
@@ -30,10 +38,14 @@ use headwater_state::store::StorePartition;
 
 pub use changelog::{ChangelogFormat, RestoreTarget};
 pub use global::GlobalRows;
+pub use join_buffer::JoinBuffer;
 pub use join_window::JoinWindowStore;
 pub(crate) use join_window::{WaitingKey, WaitingSerde, WaitingStore, WaitingValues};
 pub use key_value::{KeyValueStore, TimestampedKeyValueStore};
-pub use spec::{StoreKind, StoreSpec, StoreView, Stored, WindowSpec};
+pub use session::SessionStore;
+pub use spec::{SessionSpec, StoreKind, StoreSpec, StoreView, Stored, WindowSpec};
+pub use suppress_buffer::SuppressBuffer;
+pub use versioned::VersionedStore;
 pub use window::{TimestampedWindowStore, WindowStore};
 
 use error::NodeError;
@@ -66,6 +78,11 @@ pub struct StoreHandle<S> {
 impl<S> StoreHandle<S> {
     pub(crate) fn new(index: usize, builder: u64) -> Self {
         Self { index, builder, _store: PhantomData }
+    }
+
+    /// The store's number in its topology.
+    pub(crate) fn index(self) -> usize {
+        self.index
     }
 
     /// The handle without its type, to connect the store to a processor.

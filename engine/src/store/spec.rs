@@ -4,15 +4,24 @@
 use std::fmt;
 use std::sync::Arc;
 
+use headwater_state::layout::{session, time_first, versioned, window};
+use headwater_state::store as bytes;
 use headwater_state::store::StorePartition;
 use serde_json::Value as Json;
 
 use super::StateStore;
-use super::changelog::{ChangelogFormat, RestoreTarget};
+use super::changelog::{
+    ChangelogFormat, RestoreBuffer, RestoreKeyValue, RestoreTarget, RestoreWindow,
+};
 use super::error::NodeError;
+use super::join_buffer::JoinBuffer;
 use super::join_window::JoinWindowStore;
 use super::key_value::{KeyValueStore, TimestampedKeyValueStore};
+use super::session::SessionStore;
+use super::suppress_buffer::SuppressBuffer;
+use super::versioned::VersionedStore;
 use super::window::{TimestampedWindowStore, WindowStore};
+use crate::record::Window;
 use crate::serde::{Serde, SharedSerde};
 
 /// The kind of a store.
@@ -28,6 +37,16 @@ pub enum StoreKind {
     TimestampedWindow(WindowSpec),
     /// The records of one side of a stream-stream join, by key and time, duplicates included.
     JoinWindow(WindowSpec),
+    /// As [`TimestampedWindow`](Self::TimestampedWindow), and windows are found when they close.
+    ClosingWindow(WindowSpec),
+    /// Rows by key and session.
+    Session(SessionSpec),
+    /// Changes that wait, by key.
+    SuppressBuffer,
+    /// The values that a key had, with this history in milliseconds.
+    Versioned(i64),
+    /// Records of a stream that wait, by time.
+    JoinBuffer,
 }
 
 /// The windows of a window store.
@@ -39,12 +58,22 @@ pub struct WindowSpec {
     pub retention_ms: i64,
 }
 
+/// The sessions of a session store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionSpec {
+    /// How long a session can be read after its end, in milliseconds of the store's time.
+    pub retention_ms: i64,
+    /// Sessions are found when they close.
+    pub closing: bool,
+}
+
 impl StoreKind {
     /// The store's window, if it is a window store.
     pub fn window(&self) -> Option<WindowSpec> {
         match self {
             StoreKind::Window(spec)
             | StoreKind::TimestampedWindow(spec)
+            | StoreKind::ClosingWindow(spec)
             | StoreKind::JoinWindow(spec) => Some(*spec),
             _ => None,
         }
@@ -52,16 +81,59 @@ impl StoreKind {
 
     /// Rows carry a timestamp.
     pub fn is_timestamped(&self) -> bool {
-        matches!(self, StoreKind::TimestampedKeyValue | StoreKind::TimestampedWindow(_))
+        matches!(
+            self,
+            StoreKind::TimestampedKeyValue
+                | StoreKind::TimestampedWindow(_)
+                | StoreKind::ClosingWindow(_)
+        )
+    }
+
+    /// What a store key says, if it is of a row of the store's own: key, window, and the time that
+    /// retention counts from. `None` also for a damaged one.
+    pub(crate) fn row_of(self, store_key: &[u8]) -> Option<(&[u8], Option<Window>, Option<i64>)> {
+        match self {
+            StoreKind::KeyValue | StoreKind::TimestampedKeyValue | StoreKind::JoinBuffer => {
+                Some((store_key, None, None))
+            }
+            StoreKind::Versioned(_) => Some((versioned::decode(store_key)?.0, None, None)),
+            _ if time_first::is_derived(store_key) => None,
+            StoreKind::Window(spec)
+            | StoreKind::TimestampedWindow(spec)
+            | StoreKind::ClosingWindow(spec)
+            | StoreKind::JoinWindow(spec) => {
+                let (key, start, _) = window::decode(store_key).ok()?;
+                let end = start.saturating_add(spec.size_ms);
+                Some((key, Some(Window { start, end }), Some(start)))
+            }
+            StoreKind::Session(_) => {
+                let (key, start, end) = session::decode(store_key).ok()?;
+                Some((key, Some(Window { start, end }), Some(end)))
+            }
+            StoreKind::SuppressBuffer => Some((bytes::decode_buffer_key(store_key)?, None, None)),
+        }
+    }
+
+    /// How long rows are kept, in milliseconds, if the store lets them expire.
+    pub fn retention_ms(&self) -> Option<i64> {
+        match self {
+            StoreKind::Session(spec) => Some(spec.retention_ms),
+            kind => kind.window().map(|spec| spec.retention_ms),
+        }
     }
 
     /// How the store's changelog records look.
     pub fn changelog_format(&self) -> ChangelogFormat {
         match self {
-            StoreKind::KeyValue => ChangelogFormat::KeyValue,
+            StoreKind::KeyValue | StoreKind::JoinBuffer => ChangelogFormat::KeyValue,
+            StoreKind::Versioned(_) => ChangelogFormat::Versioned,
             StoreKind::TimestampedKeyValue => ChangelogFormat::TimestampedKeyValue,
             StoreKind::Window(_) | StoreKind::JoinWindow(_) => ChangelogFormat::Window,
-            StoreKind::TimestampedWindow(_) => ChangelogFormat::TimestampedWindow,
+            StoreKind::TimestampedWindow(_) | StoreKind::ClosingWindow(_) => {
+                ChangelogFormat::TimestampedWindow
+            }
+            StoreKind::Session(_) => ChangelogFormat::Session,
+            StoreKind::SuppressBuffer => ChangelogFormat::SuppressBuffer,
         }
     }
 }
@@ -117,6 +189,16 @@ impl StoreSpec {
                 StoreKind::JoinWindow(w) => {
                     Box::new(JoinWindowStore::new(name, state, w.retention_ms, key, value)?)
                 }
+                StoreKind::ClosingWindow(w) => Box::new(
+                    TimestampedWindowStore::new(name, state, w.retention_ms, key, value)?
+                        .time_first(),
+                ),
+                StoreKind::Session(s) => Box::new(SessionStore::new(name, state, s, key, value)?),
+                StoreKind::Versioned(history_ms) => {
+                    Box::new(VersionedStore::new(name, state, history_ms, key, value))
+                }
+                StoreKind::JoinBuffer => Box::new(JoinBuffer::new(name, state, key, value)),
+                StoreKind::SuppressBuffer => Box::new(SuppressBuffer::new(name, state, key, value)),
             })
         };
         Self { name, kind, cached: false, view, open: Arc::new(open) }
@@ -134,14 +216,28 @@ impl StoreSpec {
     pub fn restore_target(
         &self,
         state: StorePartition,
-    ) -> Result<RestoreTarget, headwater_state::StateError> {
-        match self.kind.window() {
-            None => Ok(RestoreTarget::KeyValue(state)),
-            Some(w) => Ok(RestoreTarget::Window(headwater_state::store::WindowStore::new(
-                state,
-                w.retention_ms,
-            )?)),
-        }
+    ) -> Result<Box<dyn RestoreTarget>, headwater_state::StateError> {
+        let timed = self.kind.is_timestamped();
+        Ok(match self.kind {
+            StoreKind::KeyValue | StoreKind::TimestampedKeyValue | StoreKind::JoinBuffer => {
+                Box::new(RestoreKeyValue { state, timed })
+            }
+            StoreKind::Window(w) | StoreKind::TimestampedWindow(w) | StoreKind::JoinWindow(w) => {
+                let store = bytes::WindowStore::new(state, w.retention_ms)?;
+                Box::new(RestoreWindow { store, timed })
+            }
+            StoreKind::ClosingWindow(w) => {
+                let store = bytes::WindowStore::new(state, w.retention_ms)?.time_first();
+                Box::new(RestoreWindow { store, timed })
+            }
+            StoreKind::Session(s) => {
+                Box::new(bytes::SessionStore::new(state, s.retention_ms, s.closing)?)
+            }
+            StoreKind::Versioned(history_ms) => {
+                Box::new(bytes::VersionedStore::new(state, history_ms))
+            }
+            StoreKind::SuppressBuffer => Box::new(RestoreBuffer(bytes::Buffer::new(state))),
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use headwater_state::commit::StoreCommit;
 use headwater_state::database::Direction;
+use headwater_state::layout::time_first;
 use headwater_state::store::{PutOutcome, StorePartition, WindowStore as Bytes};
 
 use super::StateStore;
@@ -26,6 +27,12 @@ pub struct WindowStore<K, V> {
 pub struct TimestampedWindowStore<K, V> {
     inner: Inner<K, V>,
 }
+
+/// Start and row.
+pub(crate) type WindowRow = (i64, Box<[u8]>);
+
+/// Key, start, and value with its time unless it is lost.
+pub(crate) type ClosingWindow<K, V> = (K, i64, Option<(V, i64)>);
 
 struct Inner<K, V> {
     bytes: Bytes,
@@ -112,6 +119,57 @@ impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
         value: SharedSerde<V>,
     ) -> Result<Self, NodeError> {
         Ok(Self { inner: Inner::new(name, state, retention_ms, key, value)? })
+    }
+
+    /// The same store, whose windows are found when they close.
+    pub(crate) fn time_first(mut self) -> Self {
+        self.inner.bytes = self.inner.bytes.time_first();
+        self
+    }
+
+    /// Takes up to `limit` windows that start by `to`, by start, then key: each is given once, with
+    /// its value and time unless it is past retention.
+    pub(crate) fn take_closing(
+        &mut self,
+        to: i64,
+        limit: usize,
+    ) -> Result<Vec<ClosingWindow<K, V>>, NodeError> {
+        let s = &mut self.inner;
+        let mut derived = s.bytes.state().derived_up_to(to)?;
+        let mut rows = Vec::new();
+        while rows.len() < limit && derived.advance()? {
+            rows.push(derived.key().to_vec());
+        }
+        drop(derived);
+        let mut taken = Vec::new();
+        for row in rows {
+            let (start, key) = time_first::decode(&row)?;
+            let value = match s.bytes.fetch_closing(key, start)? {
+                Some(stored) => Some(decode_timestamped(s.keys.store(), &s.value, &stored)?),
+                None => None,
+            };
+            taken.push((s.keys.decode(key)?, start, value));
+            s.bytes.state_mut().delete(&row)?;
+        }
+        Ok(taken)
+    }
+
+    /// A key's windows with starts from `from` to `to`, both included, by start: start and row.
+    pub(crate) fn range_rows(
+        &mut self,
+        key: &K,
+        from: i64,
+        to: i64,
+    ) -> Result<Vec<WindowRow>, NodeError> {
+        let s = &mut self.inner;
+        let key = s.keys.encode(key)?;
+        let reads = s.bytes.reads();
+        let mut cursor = reads.fetch_range(key, from, to, Direction::Forward)?;
+        let mut found = Vec::new();
+        while cursor.advance()? {
+            found.push((cursor.start_ms(), Box::from(cursor.value())));
+        }
+        Ok(found)
     }
 
     /// The value of a key's window and its time.

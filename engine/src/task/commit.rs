@@ -13,7 +13,7 @@ use crate::processor::NodeError;
 use crate::processor::punctuation::PunctuationType;
 use crate::record::batch::{BatchError, RecordBatch, RecordBatchBuilder};
 use crate::record::fetched::CommittedOffset;
-use crate::record::{Headers, RecordPrint, TopicPartition};
+use crate::record::{RecordPrint, TopicPartition};
 use crate::serde::kafka_streams::{OffsetMetadata, murmur2};
 use crate::time::NO_TIMESTAMP;
 
@@ -207,12 +207,12 @@ impl StreamTask {
         let topic = changelog_topic(&self.settings.application_id, &spec.name);
         let max = self.settings.record_bytes_max.unwrap_or(usize::MAX);
         let mut append = |key: &[u8], value: Option<&[u8]>| -> Result<_, NodeError> {
-            let (key, value, time) = format.record(key, value)?;
-            let time = time.unwrap_or(self.state.stream_time.max(0));
-            let before = batch.len();
-            batch.append(time, Some(key), value, Headers::empty())?;
+            let Some(record) = format.record(key, value)? else { return Ok(None) };
+            let time = record.timestamp.unwrap_or(self.state.stream_time.max(0));
+            let (key, value, before) = (Some(record.key), record.value, batch.len());
+            batch.append(time, key, value, record.headers)?;
             let bytes = batch.len() - before;
-            Ok((bytes > max).then(|| (bytes, RecordPrint::of(Some(key), value))))
+            Ok((bytes > max).then(|| (bytes, RecordPrint::of(key, value))))
         };
         for (key, value) in rows.in_touch_order() {
             let too_large = append(key, value).map_err(|e| failed(self.id, None, e))?;

@@ -39,8 +39,8 @@ impl StreamTask {
             }
             let format = spec.kind.changelog_format();
             for (key, row) in store.state().overlay().touched() {
-                let (key, value, _) = format.record(key, row)?;
-                let print = RecordPrint::of(Some(key), value);
+                let Some(record) = format.record(key, row)? else { continue };
+                let print = RecordPrint::of(Some(record.key), record.value);
                 if let Some(why) = refusals.why(&topic, print) {
                     let store = &spec.name;
                     return Err(NodeError::message(format!(

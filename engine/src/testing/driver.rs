@@ -5,16 +5,17 @@
 //! record, also one that was read back from a topic, due stream-time punctuations run, caches are
 //! flushed in topology order, and only then is what was written read back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_state::StateError;
 use headwater_state::database::memory::MemoryDisk;
 use headwater_state::database::{Database, Direction};
-use headwater_state::layout::{timestamped, window};
+use headwater_state::layout::{timestamped, versioned};
 use headwater_state::lease::Leases;
 use headwater_state::positions::TaskPositions;
-use headwater_state::store::{KeyValueReads, StorePartition};
+use headwater_state::store::{KeyValueReads, StorePartition, Version, VersionedReads};
 
 use crate::config::StreamsConfig;
 use crate::log::Fetched;
@@ -22,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::record::batch::{RecordBatch, RecordBatchBuilder};
 use crate::record::{Headers, TaskId, TopicPartition, Window};
 use crate::serde::{SerdeError, SharedSerde};
-use crate::store::{GlobalRows, StoreSpec};
+use crate::store::{GlobalRows, StoreKind, StoreSpec};
 use crate::task::{StreamTask, TaskError, TaskSettings, positions_of_offsets, store_family};
 use crate::time::Now;
 use crate::topology::Topology;
@@ -48,8 +49,8 @@ use crate::topology::Topology;
 #[derive(Debug)]
 pub struct TopologyTestDriver {
     task: StreamTask,
-    parts: Parts,
-    topology: Arc<Topology>,
+    pub(super) parts: Parts,
+    pub(super) topology: Arc<Topology>,
     ends: BTreeMap<Arc<str>, i64>,
     outputs: BTreeMap<Arc<str>, VecDeque<TestBytes>>,
     globals: Arc<[GlobalRows]>,
@@ -58,13 +59,21 @@ pub struct TopologyTestDriver {
 
 /// What a task is made of, also when it starts anew.
 #[derive(Debug)]
-struct Parts {
-    database: Arc<dyn Database>,
-    leases: Leases,
-    settings: TaskSettings,
+pub(super) struct Parts {
+    pub(super) database: Arc<dyn Database>,
+    pub(super) leases: Leases,
+    pub(super) settings: TaskSettings,
+    /// Everything that was written to the stores' changelogs.
+    pub(super) changelogs: BTreeMap<TopicPartition, Vec<RecordBatch>>,
 }
 
 impl Parts {
+    /// Opens a store, under a lease of its own.
+    pub(super) fn open(&self, spec: &StoreSpec) -> Result<StorePartition, StateError> {
+        let family = store_family(&self.settings.application_id, &spec.name);
+        StorePartition::open(Arc::clone(&self.database), self.leases.grant(&family, 0))
+    }
+
     fn task(
         &self,
         topology: &Arc<Topology>,
@@ -74,17 +83,14 @@ impl Parts {
         let state = |source| TaskError::State { task: TASK, source };
         let mut stores = Vec::new();
         for (index, spec) in topology.stores().iter().enumerate() {
-            let family = store_family(&self.settings.application_id, &spec.name);
-            let lease = self.leases.grant(&family, 0);
-            let partition = StorePartition::open(Arc::clone(&self.database), lease);
-            stores.push((index, partition.map_err(state)?));
+            stores.push((index, self.open(spec).map_err(state)?));
         }
         StreamTask::new(topology, TASK, stores, from, self.settings.clone(), now)
     }
 }
 
 /// The one task.
-const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
+pub(super) const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
 
 /// A record that came out, or went in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +164,8 @@ impl TopologyTestDriver {
             globals: Arc::clone(&globals),
             metrics: Metrics::new().task(&application_id, "0_0"),
         };
-        let parts = Parts { database, leases, settings };
+        let changelogs = BTreeMap::new();
+        let parts = Parts { database, leases, settings, changelogs };
         let task = parts.task(topology, &TaskPositions::default(), now(wall_clock_ms))?;
         let mut driver = Self {
             task,
@@ -174,19 +181,32 @@ impl TopologyTestDriver {
     }
 
     /// Commits everything, stops the task and starts it anew from what was committed, on the same
-    /// stores: as a process that is killed behind a commit and comes back, or a task that moves.
-    /// Whatever a processor keeps outside of stores is gone, and wall-clock punctuations begin anew.
+    /// stores: as a process that is killed behind a commit and comes back. Whatever a processor keeps
+    /// outside of stores is gone, and wall-clock punctuations begin anew.
     ///
     /// # Errors
     /// As [`pipe`](Self::pipe), and a processor's `init` failed.
     pub fn restart(&mut self) -> Result<(), TaskError> {
+        let from = self.commit()?;
+        self.reopen(&from)
+    }
+
+    /// Commits everything; gives where the task then stands.
+    pub(super) fn commit(&mut self) -> Result<TaskPositions, TaskError> {
         let commit = self.task.prepare_commit(false)?;
         let state = |source| TaskError::State { task: TASK, source };
-        let Parts { database, leases, .. } = &self.parts;
+        let Parts { database, leases, changelogs, .. } = &mut self.parts;
         commit.state.write(leases, &**database, &[]).map_err(state)?;
+        for (to, batch) in commit.records {
+            changelogs.entry(to).or_default().push(batch);
+        }
         let offsets: Vec<_> = commit.offsets.into_iter().map(|(p, o)| (p, Some(o))).collect();
-        let from = positions_of_offsets(TASK, &offsets)?;
-        self.task = self.parts.task(&self.topology, &from, now(self.wall_ms))?;
+        positions_of_offsets(TASK, &offsets)
+    }
+
+    /// Starts the task anew on the stores as they are.
+    pub(super) fn reopen(&mut self, from: &TaskPositions) -> Result<(), TaskError> {
+        self.task = self.parts.task(&self.topology, from, now(self.wall_ms))?;
         self.reach_ends();
         Ok(())
     }
@@ -251,7 +271,7 @@ impl TopologyTestDriver {
         self.task.stream_time()
     }
 
-    /// The rows of a store that can be read now, in the store's order.
+    /// The rows of a store that can be read now (of a versioned one, the latest of each key), in the store's order.
     ///
     /// # Panics
     /// The topology has no such store, or a row is damaged.
@@ -263,6 +283,9 @@ impl TopologyTestDriver {
         let at = specs.iter().position(|s| *s.name == *store).expect("the topology has the store");
         let spec = &specs[at];
         let state = self.task.store(at).state();
+        if let StoreKind::Versioned(history_ms) = spec.kind {
+            return versions(&VersionedReads::new(state, history_ms, state.observed_ms()), state);
+        }
         let split = |stored: &[u8]| match spec.kind.is_timestamped() {
             false => (None, stored.to_vec()),
             true => {
@@ -270,33 +293,18 @@ impl TopologyTestDriver {
                 (Some(time), value.to_vec())
             }
         };
+        let observed = state.observed_ms().unwrap_or(0);
+        let readable_after = spec.kind.retention_ms().map(|retention| observed - retention);
+        let is_readable = |time: i64| readable_after.is_none_or(|after| time > after);
         let mut rows = Vec::new();
-        match spec.kind.window() {
-            None => {
-                let mut cursor = state.all(Direction::Forward).expect("memory can be read");
-                while cursor.advance().expect("memory can be read") {
-                    let (timestamp, value) = split(cursor.value());
-                    rows.push(StoredRow {
-                        key: cursor.key().to_vec(),
-                        window: None,
-                        value,
-                        timestamp,
-                    });
-                }
+        let mut cursor = state.all(Direction::Forward).expect("memory can be read");
+        while cursor.advance().expect("memory can be read") {
+            let Some((key, window, time)) = spec.kind.row_of(cursor.key()) else { continue };
+            if time.is_some_and(|time| !is_readable(time)) {
+                continue;
             }
-            Some(windows) => {
-                let observed = state.observed_ms().unwrap_or(0);
-                let mut cursor = state.all(Direction::Forward).expect("memory can be read");
-                while cursor.advance().expect("memory can be read") {
-                    let (key, start, _) = window::decode(cursor.key()).expect("a window key");
-                    if start <= observed - windows.retention_ms {
-                        continue;
-                    }
-                    let window = Some(Window { start, end: start.saturating_add(windows.size_ms) });
-                    let (timestamp, value) = split(cursor.value());
-                    rows.push(StoredRow { key: key.to_vec(), window, value, timestamp });
-                }
-            }
+            let (timestamp, value) = split(cursor.value());
+            rows.push(StoredRow { key: key.to_vec(), window, value, timestamp });
         }
         rows
     }
@@ -312,6 +320,22 @@ impl TopologyTestDriver {
             rows.push((cursor.key().to_vec(), cursor.value().to_vec()));
         }
         rows
+    }
+
+    /// The row of a key in a versioned store that was valid at a time in milliseconds, if it can
+    /// still be looked up.
+    ///
+    /// # Panics
+    /// The topology has no such store, or it keeps no versions.
+    pub fn row_as_of(&self, store: &str, key: &[u8], time: i64) -> Option<StoredRow> {
+        let specs = self.topology.stores();
+        let at = specs.iter().position(|s| *s.name == *store).expect("the topology has the store");
+        let StoreKind::Versioned(history_ms) = specs[at].kind else {
+            panic!("store {store} keeps no versions");
+        };
+        let state = self.task.store(at).state();
+        let reads = VersionedReads::new(state, history_ms, state.observed_ms());
+        version(key, reads.as_of(key, time).expect("memory can be read"))
     }
 
     fn run(&mut self) -> Result<(), TaskError> {
@@ -372,6 +396,22 @@ fn global_rows(rows: &GlobalRows) -> Vec<StoredRow> {
         found.push(StoredRow { key, window: None, value, timestamp: Some(time) });
     }
     found
+}
+
+/// The latest version of each key that has one.
+fn versions(reads: &VersionedReads<'_, StorePartition>, state: &StorePartition) -> Vec<StoredRow> {
+    let mut keys = BTreeSet::new();
+    let mut cursor = state.all(Direction::Forward).expect("memory can be read");
+    while cursor.advance().expect("memory can be read") {
+        keys.extend(versioned::decode(cursor.key()).map(|(key, _)| key.to_vec()));
+    }
+    let latest = |key: Vec<u8>| version(&key, reads.latest(&key).expect("memory can be read"));
+    keys.into_iter().filter_map(latest).collect()
+}
+
+fn version(key: &[u8], found: Option<Version>) -> Option<StoredRow> {
+    let Version { since_ms, value } = found?;
+    Some(StoredRow { key: key.to_vec(), window: None, value: value?, timestamp: Some(since_ms) })
 }
 
 fn now(wall_ms: i64) -> Now {

@@ -2,6 +2,7 @@
 //! may depend on it.
 
 mod driver;
+mod restart;
 pub mod simulation;
 pub mod simulator;
 

@@ -11,7 +11,7 @@ use super::mistake::Mistake;
 use crate::operators::table_store::TableStore;
 use crate::processor::node::Node;
 use crate::serde::SharedSerde;
-use crate::store::StoreSpec;
+use crate::store::{StoreKind, StoreSpec};
 
 /// What an edge carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,14 @@ impl Instance<'_> {
     pub(crate) fn table_store<K: 'static, V: 'static>(&self) -> Option<TableStore<K, V>> {
         let store = self.store()?;
         let key = self.graph.key_serde(self.node);
-        Some(TableStore::new(store, key, self.is_cached(store), self.sends_old()))
+        let rows = TableStore::new(store, key, self.is_cached(store), self.sends_old());
+        let is_versioned = matches!(self.graph.stores[store].kind, StoreKind::Versioned(_));
+        Some(if is_versioned { rows.versioned() } else { rows })
+    }
+
+    /// The table above this node keeps versions.
+    pub(crate) fn is_parent_versioned(&self) -> bool {
+        self.graph.is_versioned(self.graph.nodes[self.node].parents[0])
     }
 
     /// The store of a table node keeps changes back until a flush.
@@ -119,6 +126,8 @@ pub(crate) struct GraphNode {
     pub(crate) clocks: usize,
     /// A join of a stream that takes null keys.
     pub(crate) joins_null_keys: bool,
+    /// How long after their end the table's windows still change, in its own stream time.
+    pub(crate) closes_after_ms: Option<i64>,
     pub(crate) table: Option<Table>,
     pub(crate) supplier: Supplier,
 }
@@ -142,6 +151,8 @@ pub(crate) enum TableKind {
     /// Filter or mapping of the parent.
     Derived,
     Aggregate,
+    /// Changes of the parent, held back.
+    Suppressed,
     /// A join of these two tables.
     Join(usize, usize),
 }
@@ -159,6 +170,8 @@ pub(crate) struct NewNode {
     pub(crate) clocks: usize,
     /// A join of a stream that takes null keys.
     pub(crate) joins_null_keys: bool,
+    /// How long after their end the table's windows still change, in its own stream time.
+    pub(crate) closes_after_ms: Option<i64>,
     pub(crate) table: Option<Table>,
     pub(crate) supplier: Supplier,
 }
@@ -182,6 +195,7 @@ impl NewNode {
             key_changed: false,
             clocks: 0,
             joins_null_keys: false,
+            closes_after_ms: None,
             table: None,
             supplier,
         }
@@ -251,6 +265,7 @@ impl Graph {
             key_changed: new.key_changed,
             clocks: new.clocks,
             joins_null_keys: new.joins_null_keys,
+            closes_after_ms: new.closes_after_ms,
             table: new.table,
             supplier: new.supplier,
         });
@@ -380,7 +395,7 @@ impl Graph {
                 force
             }
             TableKind::Derived if has_store => true,
-            TableKind::Derived => {
+            TableKind::Derived | TableKind::Suppressed => {
                 let parent = self.nodes[node].parents[0];
                 self.enable_old_values(parent, force)
             }
@@ -403,7 +418,9 @@ impl Graph {
         }
         match self.table(node).kind {
             TableKind::Source => self.force_store(node),
-            TableKind::Derived => self.enable_lookup(self.nodes[node].parents[0]),
+            TableKind::Derived | TableKind::Suppressed => {
+                self.enable_lookup(self.nodes[node].parents[0]);
+            }
             TableKind::Join(left, right) => {
                 self.enable_lookup(left);
                 self.enable_lookup(right);
@@ -417,6 +434,7 @@ impl Graph {
         let table = self.table(node);
         match (table.store, table.kind) {
             (Some(store), _) => vec![store],
+            (None, TableKind::Suppressed) => self.nodes[node].stores.clone(),
             (None, TableKind::Derived) => self.lookup_stores(self.nodes[node].parents[0]),
             (None, TableKind::Join(left, right)) => {
                 let mut stores = self.lookup_stores(left);
@@ -425,6 +443,28 @@ impl Graph {
             }
             (None, _) => Vec::new(),
         }
+    }
+
+    /// The table keeps versions, itself or in the table that it filters or maps.
+    ///
+    /// Source: `VersionedSemanticsGraphNode`.
+    pub(crate) fn is_versioned(&self, node: usize) -> bool {
+        let Some(table) = &self.nodes[node].table else { return false };
+        match (table.store, table.kind) {
+            (Some(store), _) => matches!(self.stores[store].kind, StoreKind::Versioned(_)),
+            (None, TableKind::Derived) => self.is_versioned(self.nodes[node].parents[0]),
+            (None, _) => false,
+        }
+    }
+
+    /// How long after their end the windows of a node's keys still change: what the windowed
+    /// aggregations above it say, the longest of several.
+    ///
+    /// Source: `GraphGraceSearchUtil`.
+    pub(crate) fn closes_after_ms(&self, node: usize) -> Option<i64> {
+        let node = &self.nodes[node];
+        let above = || node.parents.iter().filter_map(|&p| self.closes_after_ms(p)).max();
+        node.closes_after_ms.or_else(above)
     }
 
     fn force_store(&mut self, node: usize) {

@@ -72,6 +72,22 @@ pub enum Mistake {
         /// The largest.
         max: i64,
     },
+    /// Something waits for windows to close where there are none.
+    #[error(
+        "`{node}` waits for windows to close, but no windowed aggregation is above it; aggregate within windows first, or suppress until a time limit"
+    )]
+    NoWindows {
+        /// The node.
+        node: String,
+    },
+    /// A join with a grace period looks up in a table that has no history.
+    #[error(
+        "join `{node}` has a grace period, but its table keeps no versions; materialize the table with `Materialized::versioned`, or give no grace"
+    )]
+    NotVersioned {
+        /// The join.
+        node: String,
+    },
     /// A node names a store that does not exist.
     #[error("processor `{node}` names a store of another builder; add the store to this one")]
     UnknownStore {

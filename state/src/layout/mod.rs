@@ -13,7 +13,10 @@
 
 use crate::error::{Result, StateError};
 
+pub mod session;
+pub mod time_first;
 pub mod timestamped;
+pub mod versioned;
 pub mod window;
 
 /// First byte of rows that are about the family rather than in the store.

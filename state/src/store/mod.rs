@@ -13,15 +13,23 @@ use bytes::Bytes;
 use crate::commit::StoreCommit;
 use crate::database::{Cursor, Database, Direction, Family, FamilyKind, Reader, ScanRange};
 use crate::error::Result;
-use crate::layout::{self, DATA_PREFIX_BYTES, data_key, data_prefix, with_data_key};
+use crate::layout::{self, DATA_PREFIX_BYTES, data_key, data_prefix, time_first, with_data_key};
 use crate::lease::Lease;
 use crate::overlay::{Found, FrozenOverlay, Overlay};
 use crate::positions::{FamilyFormat, StorePositions};
 
+mod buffer;
 mod key_value;
+mod session;
+mod versioned;
 mod window;
 
+pub use buffer::{
+    Buffer, BufferTotals, Held, decode_row as decode_buffered, decode_row_key as decode_buffer_key,
+};
 pub use key_value::{KeyValueReads, KeyValueStore};
+pub use session::{Session, SessionReads, SessionStore, decode_derived as decode_derived_session};
+pub use versioned::{Version, VersionedReads, VersionedStore};
 pub use window::{PutOutcome, WindowCursor, WindowReads, WindowRetention, WindowStore};
 
 /// A value read from a store: lent by the overlay, or shared with the database.
@@ -237,6 +245,15 @@ impl StorePartition {
         layout::check_key(store_key)?;
         self.overlay.delete(store_key);
         Ok(())
+    }
+
+    /// The derived rows of times up to `to_ms`, included, by time; see
+    /// [`time_first`](crate::layout::time_first).
+    ///
+    /// # Errors
+    /// The database's own.
+    pub fn derived_up_to(&self, to_ms: i64) -> Result<Box<dyn Cursor + '_>> {
+        self.scan(time_first::up_to(to_ms), Direction::Forward)
     }
 
     /// Deletes the rows from `from` (inclusive) to `to` (exclusive).

@@ -12,6 +12,7 @@ use super::{Committed, Rows, StorePartition, Value};
 use crate::commit::StoreCommit;
 use crate::database::{BatchPart, BatchSink, Cursor, Direction, Family, Reader, ScanRange};
 use crate::error::{Result, StateError};
+use crate::layout::time_first;
 use crate::layout::window::{
     Segments, belongs_to, decode, decode_changelog_key, segment_interval_ms,
 };
@@ -260,6 +261,7 @@ impl<'a> WindowCursor<'a> {
 pub struct WindowStore {
     state: StorePartition,
     retention: WindowRetention,
+    time_first: bool,
     /// Rows before this store key left the disk already.
     expired_before: Vec<u8>,
 }
@@ -272,6 +274,17 @@ impl BatchPart for PutFormat<'_> {
     }
 }
 
+/// Says in a family how its segments are cut, as its retention wants it or as it was made with.
+pub(super) fn write_format(state: &StorePartition, retention_ms: i64) -> Result<WindowRetention> {
+    let database = state.database();
+    let retention = WindowRetention::of(&**database, state.family(), retention_ms)?;
+    let format = FamilyFormat { segment_interval_ms: Some(retention.segments.interval_ms()) };
+    if FamilyFormat::read(&**database, state.family())?.as_ref() != Some(&format) {
+        database.write(&[&PutFormat(&format, state.family())])?;
+    }
+    Ok(retention)
+}
+
 impl WindowStore {
     /// A window store over this partition. A new store's segments follow from its retention; an
     /// existing one keeps those it was made with.
@@ -279,13 +292,29 @@ impl WindowStore {
     /// # Errors
     /// `Invalid` when the retention is negative; `NewerFormat`, `Corruption`, or the database's own.
     pub fn new(state: StorePartition, retention_ms: i64) -> Result<Self> {
-        let database = state.database();
-        let retention = WindowRetention::of(&**database, state.family(), retention_ms)?;
-        let format = FamilyFormat { segment_interval_ms: Some(retention.segments.interval_ms()) };
-        if FamilyFormat::read(&**database, state.family())?.as_ref() != Some(&format) {
-            database.write(&[&PutFormat(&format, state.family())])?;
+        let retention = write_format(&state, retention_ms)?;
+        Ok(Self { state, retention, time_first: false, expired_before: Vec::new() })
+    }
+
+    /// The same store, which can also be asked which windows start by a time
+    /// ([`StorePartition::derived_up_to`]), until their derived rows are taken off.
+    #[must_use]
+    pub fn time_first(mut self) -> Self {
+        self.time_first = true;
+        self
+    }
+
+    /// The value of a window that starts no more than the retention before observed stream time:
+    /// also the one that reads begin to hide right then. Windows that close are read so.
+    ///
+    /// # Errors
+    /// The database's own.
+    pub fn fetch_closing(&self, key: &[u8], start_ms: i64) -> Result<Option<Value<'_>>> {
+        let observed_ms = self.state.observed_ms().unwrap_or(start_ms);
+        if start_ms < self.retention.expired_ms(observed_ms) {
+            return Ok(None);
         }
-        Ok(Self { state, retention, expired_before: Vec::new() })
+        self.retention.segments.with_key(key, start_ms, 0, |store_key| self.state.get(store_key))
     }
 
     /// The partition below: savepoints, positions, rewind. Commits go through
@@ -356,6 +385,13 @@ impl WindowStore {
             Some(value) => overlay.put(store_key, value),
             None => overlay.delete(store_key),
         });
+        if self.time_first {
+            let derived = time_first::key(start_ms, key);
+            match value {
+                Some(_) => overlay.put(&derived, &[]),
+                None => overlay.delete(&derived),
+            }
+        }
         Ok(PutOutcome::Stored)
     }
 

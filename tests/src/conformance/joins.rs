@@ -30,9 +30,6 @@ fn or_null(row: Option<&Val>) -> &Val {
 
 impl<'b> Nodes<'b> {
     pub(super) fn stream_table_join(&mut self, node: &Json) -> Result<Node<'b>, NoAnswer> {
-        if !node["grace_ms"].is_null() {
-            return unsupported(node);
-        }
         let name = self.unnamed("join");
         let joiner = functions::joiner(&node["joiner"])?;
         let (Node::Stream(left), Node::Table(right)) =
@@ -41,6 +38,10 @@ impl<'b> Nodes<'b> {
             return unsupported(node);
         };
         let joined = Joined::with(&name, Key::serde(), val());
+        let joined = match node["grace_ms"].is_null() {
+            true => joined,
+            false => joined.grace(ms(node, "grace_ms")?),
+        };
         Ok(Node::Stream(match kind(node)? {
             JoinKind::Inner => left.join(*right, move |k, l, r| joiner(&key_text(k), l, r), joined),
             JoinKind::Left => {

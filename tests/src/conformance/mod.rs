@@ -8,13 +8,16 @@ mod joins;
 mod nodes;
 mod processors;
 mod values;
+mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use headwater::config::{OnError, StreamsConfig};
 use headwater::dsl::StreamsBuilder;
-use headwater::testing::TopologyTestDriver;
+use headwater::store::StoreKind;
+use headwater::task::TaskError;
+use headwater::testing::{StoredRow, TopologyTestDriver};
 use serde_json::{Value as Json, json};
 
 pub use compare::difference;
@@ -41,18 +44,17 @@ impl NoAnswer {
 /// # Errors
 /// [`NoAnswer`] says why there is none.
 pub fn answer(scenario: &Json) -> Result<Json, NoAnswer> {
-    run(scenario, false)
+    answer_with(scenario, |_| Ok(()))
 }
 
-/// The answer to a scenario whose task is stopped, committed and started anew after every step.
+/// As [`answer`], with `between` done to the driver after each step.
 ///
 /// # Errors
-/// [`NoAnswer`] says why there is none.
-pub fn answer_with_restarts(scenario: &Json) -> Result<Json, NoAnswer> {
-    run(scenario, true)
-}
-
-fn run(scenario: &Json, restarts: bool) -> Result<Json, NoAnswer> {
+/// As [`answer`].
+pub fn answer_with(
+    scenario: &Json,
+    mut between: impl FnMut(&mut TopologyTestDriver) -> Result<(), TaskError>,
+) -> Result<Json, NoAnswer> {
     if scenario["format"] != json!(1) {
         return Err(NoAnswer::failed("the scenario is not of format 1"));
     }
@@ -71,9 +73,7 @@ fn run(scenario: &Json, restarts: bool) -> Result<Json, NoAnswer> {
     let mut written: BTreeMap<String, Vec<Json>> = BTreeMap::new();
     for (step, input) in scenario["input"].as_array().into_iter().flatten().enumerate() {
         run_step(&mut driver, input)?;
-        if restarts {
-            driver.restart().map_err(NoAnswer::failed)?;
-        }
+        between(&mut driver).map_err(NoAnswer::failed)?;
         for (topic, windowed) in &outputs {
             for record in driver.take(topic) {
                 let key = key_json(record.key.as_deref(), *windowed).map_err(NoAnswer::failed)?;
@@ -91,7 +91,12 @@ fn run(scenario: &Json, restarts: bool) -> Result<Json, NoAnswer> {
     }
     let mut kept = BTreeMap::new();
     for store in stores {
-        kept.insert(store.clone(), store_rows(&driver, &store)?);
+        let kind = topology.stores().iter().find(|s| *s.name == *store).map(|s| s.kind);
+        let rows = match kind {
+            Some(StoreKind::Versioned(_)) => versions(scenario, &driver, &store)?,
+            _ => store_rows(&driver, &store)?,
+        };
+        kept.insert(store, rows);
     }
     Ok(json!({"outputs": written, "stores": kept}))
 }
@@ -107,6 +112,38 @@ fn run_step(driver: &mut TopologyTestDriver, step: &Json) -> Result<(), NoAnswer
     let time = time.ok_or_else(|| NoAnswer::failed("a step has no timestamp"))?;
     let headers = headwater::record::Headers::empty();
     driver.pipe(topic, key, value.as_deref(), time, headers).map_err(NoAnswer::failed)
+}
+
+/// The latest version of each key, and those as of each time that the scenario probes.
+fn versions(
+    scenario: &Json,
+    driver: &TopologyTestDriver,
+    store: &str,
+) -> Result<Vec<Json>, NoAnswer> {
+    let mut entries = Vec::new();
+    let mut keys = BTreeSet::new();
+    for input in scenario["input"].as_array().into_iter().flatten() {
+        keys.extend(input["key"].as_str());
+    }
+    let mut show = |row: StoredRow, as_of: &Json| {
+        let key = String::from_utf8_lossy(&row.key).into_owned();
+        let value = value_json(Some(&row.value)).map_err(NoAnswer::failed)?;
+        let timestamp = row.timestamp;
+        entries.push(json!({"key": key, "value": value, "timestamp": timestamp, "as_of": as_of}));
+        Ok(())
+    };
+    for row in driver.rows(store) {
+        show(row, &Json::Null)?;
+    }
+    for probe in scenario["config"]["versioned_probes"].as_array().into_iter().flatten() {
+        let time = probe.as_i64().ok_or_else(|| NoAnswer::failed("a probe is no time"))?;
+        for key in &keys {
+            if let Some(row) = driver.row_as_of(store, key.as_bytes(), time) {
+                show(row, probe)?;
+            }
+        }
+    }
+    Ok(entries)
 }
 
 fn store_rows(driver: &TopologyTestDriver, store: &str) -> Result<Vec<Json>, NoAnswer> {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use headwater::dsl::{
-    Consumed, GlobalKTable, Grouped, KGroupedStream, KGroupedTable, KStream, KTable, Materialized,
-    Produced, Repartitioned, StreamsBuilder, TimeWindows,
+    CogroupedKStream, Consumed, GlobalKTable, Grouped, KGroupedStream, KGroupedTable, KStream,
+    KTable, Materialized, Produced, Repartitioned, StreamsBuilder,
 };
 use headwater::record::Windowed;
 use headwater::store::{StoreId, Stored, WindowSpec};
@@ -16,6 +16,7 @@ use super::NoAnswer;
 use super::functions;
 use super::processors::{Custom, Declared};
 use super::values::{Key, ScenarioKey, Val, parse, val};
+use super::windows::{self, Windowing};
 
 /// What `peek` and `foreach` saw: name, key, value.
 pub(super) type Observations = Arc<Mutex<Vec<(String, Json, Json)>>>;
@@ -33,8 +34,9 @@ pub(super) enum Node<'b> {
     WindowedGrouped(KGroupedStream<'b, Windowed<Key>, Val>),
     GlobalTable(GlobalKTable<'b, Key, Val>),
     GroupedTable(KGroupedTable<'b, Key, Val>),
-    /// A grouping by this id, in windows.
-    Windows(String, TimeWindows),
+    Cogrouped(CogroupedKStream<'b, Key, Val>),
+    /// A grouping or cogroup by this id, in windows.
+    Windows(String, Windowing),
 }
 
 pub(super) struct Nodes<'b> {
@@ -89,6 +91,7 @@ impl<'b> Nodes<'b> {
                 None
             }
             "window_by" => Some(self.window_by(node)?),
+            "cogroup" => Some(self.cogroup(node)?),
             "merge" => Some(match (self.get(node, "left")?, self.get(node, "right")?) {
                 (Node::Stream(l), Node::Stream(r)) => Node::Stream(l.merge(*r)),
                 (Node::WindowedStream(l), Node::WindowedStream(r)) => {
@@ -135,9 +138,6 @@ impl<'b> Nodes<'b> {
     }
 
     fn table(&mut self, node: &Json) -> Result<Table<'b, Key>, NoAnswer> {
-        if !node["history_retention_ms"].is_null() {
-            return unsupported(node);
-        }
         let consumed = Consumed::with(Key::serde(), val());
         let consumed = if self.cached { consumed.cached() } else { consumed };
         let table = self.builder.table(text(node, "topic")?, consumed);
@@ -161,6 +161,10 @@ impl<'b> Nodes<'b> {
             None => self.unnamed("store"),
         };
         let kept = Materialized::with(&name, val());
+        let kept = match node["history_retention_ms"].as_u64() {
+            Some(ms) => kept.versioned(Duration::from_millis(ms)),
+            None => kept,
+        };
         let kept = match node["retention_ms"].as_u64() {
             Some(ms) => kept.retention(Duration::from_millis(ms)),
             None => kept,
@@ -318,7 +322,7 @@ impl<'b> Nodes<'b> {
         Ok(from.process(move || custom.clone(), &ids))
     }
 
-    fn on_table<K: ScenarioKey>(
+    fn on_table<K: ScenarioKey + windows::Suppressible>(
         &mut self,
         node: &Json,
         from: Table<'b, K>,
@@ -352,28 +356,9 @@ impl<'b> Nodes<'b> {
                 let records = from.to_stream();
                 stream(records.map_values(|_, v| v.clone().unwrap_or(Val::Null)))
             }
+            "suppress" => table(windows::suppress(self, node, from)?),
             _ => return unsupported(node),
         })
-    }
-
-    fn window_by(&self, node: &Json) -> Result<Node<'b>, NoAnswer> {
-        let windows = &node["window"];
-        if !node["emit"].is_null() || windows["kind"] == "unlimited" {
-            return unsupported(node);
-        }
-        let windows = match text(windows, "kind")? {
-            "tumbling" => TimeWindows::tumbling(ms(windows, "size_ms")?, ms(windows, "grace_ms")?),
-            "hopping" => TimeWindows::hopping(
-                ms(windows, "size_ms")?,
-                ms(windows, "advance_ms")?,
-                ms(windows, "grace_ms")?,
-            ),
-            _ => return unsupported(node),
-        };
-        match self.get(node, "from")? {
-            Node::Grouped(_) => Ok(Node::Windows(text(node, "from")?.to_owned(), windows)),
-            _ => unsupported(node),
-        }
     }
 
     fn aggregation(&mut self, node: &Json) -> Result<Node<'b>, NoAnswer> {
@@ -386,24 +371,19 @@ impl<'b> Nodes<'b> {
             Node::WindowedGrouped(grouped) => {
                 Ok(Node::WindowedTable(aggregate(node, grouped, materialized)?))
             }
-            Node::Windows(id, windows) => {
-                let Some(Node::Grouped(grouped)) = self.nodes.get(id) else {
-                    return unsupported(node);
-                };
-                let windowed = grouped.windowed_by(*windows);
-                Ok(Node::WindowedTable(match text(node, "op")? {
-                    "count" => windowed.aggregate(|| Val::Int(0), count, materialized),
-                    "reduce" => {
-                        let reducer = functions::reducer(&node["reducer"])?;
-                        windowed.reduce(reducer, materialized)
-                    }
-                    _ => {
-                        let init = parse(&node["init"]);
-                        let fold = functions::aggregator(&node["aggregator"])?;
-                        windowed.aggregate(move || init.clone(), fold, materialized)
-                    }
-                }))
+            Node::Cogrouped(cogrouped) => {
+                let init = parse(&node["init"]);
+                Ok(Node::Table(cogrouped.aggregate(move || init.clone(), materialized)))
             }
+            Node::Windows(id, windowing) => match self.nodes.get(id) {
+                Some(Node::Grouped(grouped)) => {
+                    windows::aggregate(node, grouped, *windowing, materialized)
+                }
+                Some(Node::Cogrouped(cogrouped)) => {
+                    windows::aggregate_cogroup(node, cogrouped, *windowing, materialized)
+                }
+                _ => unsupported(node),
+            },
             _ => unsupported(node),
         }
     }
@@ -418,7 +398,7 @@ fn node_is_windowed<'b>(node: Node<'b>) -> Result<Stream<'b, Windowed<Key>>, Str
     }
 }
 
-fn count<K>(_: &K, _: &Val, so_far: Val) -> Val {
+pub(super) fn count<K>(_: &K, _: &Val, so_far: Val) -> Val {
     Val::Int(so_far.number() + 1)
 }
 

@@ -152,6 +152,7 @@ struct StoredSettings {
 enum StoredCleanup {
     Delete,
     Compact,
+    CompactAfter,
     CompactAndDelete,
 }
 
@@ -162,6 +163,10 @@ fn encode_cleanup(cleanup: Cleanup) -> String {
             retention_ms: retention.map(saturating_ms),
         },
         Cleanup::Compact => StoredSettings { cleanup: StoredCleanup::Compact, retention_ms: None },
+        Cleanup::CompactAfter { lag } => StoredSettings {
+            cleanup: StoredCleanup::CompactAfter,
+            retention_ms: Some(saturating_ms(lag)),
+        },
         Cleanup::CompactAndDelete { retention } => StoredSettings {
             cleanup: StoredCleanup::CompactAndDelete,
             retention_ms: Some(saturating_ms(retention)),
@@ -188,7 +193,10 @@ fn decode_cleanup(topic: &log_table::Topic) -> LogResult<Cleanup> {
         (StoredCleanup::CompactAndDelete, Some(retention)) => {
             Ok(Cleanup::CompactAndDelete { retention })
         }
-        (StoredCleanup::CompactAndDelete, None) => Err(damaged("it has no retention".to_owned())),
+        (StoredCleanup::CompactAfter, Some(lag)) => Ok(Cleanup::CompactAfter { lag }),
+        (StoredCleanup::CompactAfter | StoredCleanup::CompactAndDelete, None) => {
+            Err(damaged("it has no retention".to_owned()))
+        }
     }
 }
 
@@ -203,6 +211,7 @@ mod tests {
             Cleanup::Delete { retention: None },
             Cleanup::Delete { retention: Some(retention) },
             Cleanup::Compact,
+            Cleanup::CompactAfter { lag: retention },
             Cleanup::CompactAndDelete { retention },
         ] {
             let config = encode_cleanup(cleanup);

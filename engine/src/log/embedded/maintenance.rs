@@ -54,6 +54,8 @@ impl Maintenance {
             let (retention, compact) = match topic.spec.cleanup {
                 Cleanup::Delete { retention } => (retention, false),
                 Cleanup::Compact => (None, true),
+                // Stores are in the log's own database here: no changelog has versions to keep.
+                Cleanup::CompactAfter { .. } => (None, false),
                 Cleanup::CompactAndDelete { retention } => (Some(retention), true),
             };
             for partition in &topic.partitions {

@@ -26,6 +26,10 @@ pub(super) fn settings(spec: &TopicSpec) -> Vec<(&'static str, String)> {
             settings.push(("segment.bytes", PURGED_SEGMENT_BYTES.to_owned()));
         }
         Cleanup::Compact => settings.push(("cleanup.policy", "compact".to_owned())),
+        Cleanup::CompactAfter { lag } => {
+            settings.push(("cleanup.policy", "compact".to_owned()));
+            settings.push(("min.compaction.lag.ms", lag.as_millis().to_string()));
+        }
         Cleanup::CompactAndDelete { retention } => {
             settings.push(("cleanup.policy", "compact,delete".to_owned()));
             settings.push(("retention.ms", retention.as_millis().to_string()));
@@ -38,14 +42,16 @@ pub(super) fn settings(spec: &TopicSpec) -> Vec<(&'static str, String)> {
 /// is negative or missing is for ever.
 pub(super) fn cleanup(settings: &BTreeMap<String, String>) -> Cleanup {
     let policy = settings.get("cleanup.policy").map_or("delete", String::as_str);
-    let retention = settings
-        .get("retention.ms")
-        .and_then(|text| text.parse::<u64>().ok())
-        .map(Duration::from_millis);
+    let time = |name: &str| {
+        let text = settings.get(name).and_then(|text| text.parse::<u64>().ok());
+        text.map(Duration::from_millis)
+    };
+    let retention = time("retention.ms");
+    let lag = time("min.compaction.lag.ms").filter(|lag| !lag.is_zero());
     let has = |word: &str| policy.split(',').any(|part| part.trim() == word);
     match (has("compact"), has("delete"), retention) {
         (true, true, Some(retention)) => Cleanup::CompactAndDelete { retention },
-        (true, _, _) => Cleanup::Compact,
+        (true, _, _) => lag.map_or(Cleanup::Compact, |lag| Cleanup::CompactAfter { lag }),
         (false, _, retention) => Cleanup::Delete { retention },
     }
 }

@@ -21,7 +21,7 @@ use crate::record::{TaskId, TopicPartition};
 use crate::runtime::board::Board;
 use crate::runtime::messages::RestoreError;
 use crate::runtime::plan::StoreBlueprint;
-use crate::store::{ChangelogFormat, RestoreTarget};
+use crate::store::RestoreTarget;
 
 /// Changelog bytes of one store applied before the next store's turn.
 const TURN_BYTES: usize = 1 << 20;
@@ -38,7 +38,7 @@ pub(super) struct StoreJob {
 
 pub(super) enum Stage {
     Asking { start: Ticket<LogResult<Vec<i64>>>, end: Ticket<LogResult<Vec<i64>>> },
-    Reading { reader: Box<dyn PartitionReader>, target: Box<RestoreTarget>, end: i64 },
+    Reading { reader: Box<dyn PartitionReader>, target: Box<dyn RestoreTarget>, end: i64 },
     Done,
 }
 
@@ -100,7 +100,7 @@ impl Turn<'_> {
         let changelog =
             store.blueprint.changelog.clone().expect("only a store that has one is asked for");
         let mut target = store.open_target().map_err(|e| self.state(e))?;
-        let position = partition_of(&target).positions().changelog;
+        let position = target.state().positions().changelog;
         let (from, why) = match position {
             None => (first, "the store has no position"),
             Some(at) if at < first => (first, "the changelog no longer has the store's position"),
@@ -110,7 +110,7 @@ impl Turn<'_> {
         let name = &store.blueprint.spec.name;
         tracing::info!(%task, store = %name, %changelog, from, to = end, why, "restore");
         if position.is_some_and(|at| !(first..=end).contains(&at)) {
-            empty(&target, self.leases).map_err(|e| self.state(e))?;
+            empty(&*target, self.leases).map_err(|e| self.state(e))?;
             store.emptied = true;
             target = store.open_target().map_err(|e| self.state(e))?;
         }
@@ -123,7 +123,7 @@ impl Turn<'_> {
         let (isolation, purpose) = (Isolation::ReadCommitted, Purpose::Restore);
         let reader = self.log.reader(&changelog, from, isolation, purpose, self.bell.clone());
         let reader = reader.map_err(|e| self.failed(e))?;
-        store.stage = Stage::Reading { reader, target: Box::new(target), end };
+        store.stage = Stage::Reading { reader, target, end };
         Ok(Progress::More)
     }
 
@@ -143,7 +143,7 @@ impl Turn<'_> {
             Err(error) => return Err(self.failed(error)),
         };
         let (name, end) = (&store.blueprint.spec.name, *end);
-        let records = apply(&store.blueprint, target, &fetched, self.leases);
+        let records = apply(&store.blueprint, &mut **target, &fetched, self.leases);
         let records = records.map_err(|e| self.state(e))?;
         store.metrics.records.inc_by(records);
         store.metrics.remaining.set((end - fetched.position).max(0));
@@ -157,7 +157,7 @@ impl Turn<'_> {
 }
 
 impl StoreJob {
-    fn open_target(&self) -> Result<RestoreTarget, StateError> {
+    fn open_target(&self) -> Result<Box<dyn RestoreTarget>, StateError> {
         let state = StorePartition::open(Arc::clone(&self.database), self.lease.clone())?;
         self.blueprint.spec.restore_target(state)
     }
@@ -172,41 +172,29 @@ pub(super) fn ask(log: &dyn Log, changelog: &TopicPartition) -> Stage {
 /// Writes what was fetched, with the position it reaches, in one batch. Returns how many records.
 fn apply(
     blueprint: &StoreBlueprint,
-    target: &mut RestoreTarget,
+    target: &mut dyn RestoreTarget,
     fetched: &Fetched,
     leases: &Leases,
 ) -> Result<u64, StateError> {
-    let format: ChangelogFormat = blueprint.spec.kind.changelog_format();
     let mut records = 0;
     for batch in &fetched.batches {
         for record in batch.records() {
             let record = record.map_err(|error| damaged(blueprint, &error.to_string()))?;
             let key = record.key.ok_or_else(|| damaged(blueprint, "a record without a key"))?;
-            format.restore(target, key, record.value, record.timestamp)?;
+            target.apply(key, record.value, record.timestamp)?;
             records += 1;
         }
     }
-    let position = partition_of(target).positions().changelog;
+    let position = target.state().positions().changelog;
     if records == 0 && position.is_some_and(|at| at >= fetched.position) {
         return Ok(0);
     }
-    let commit = match target {
-        RestoreTarget::KeyValue(partition) => {
-            partition.freeze();
-            partition.commit(Some(fetched.position))
-        }
-        RestoreTarget::Window(store) => {
-            store.state_mut().freeze();
-            store.commit(Some(fetched.position))
-        }
-    };
-    let database = Arc::clone(partition_of(target).database());
+    target.state_mut().freeze();
+    let commit = target.commit(Some(fetched.position));
+    let database = Arc::clone(target.state().database());
     let batch = StateBatch { stores: vec![commit], tasks: vec![] };
     batch.write(leases, &*database, &[])?;
-    match target {
-        RestoreTarget::KeyValue(partition) => partition.committed(&batch.stores[0]),
-        RestoreTarget::Window(store) => store.committed(&batch.stores[0]),
-    }
+    target.committed(&batch.stores[0]);
     Ok(records)
 }
 
@@ -215,16 +203,9 @@ fn damaged(blueprint: &StoreBlueprint, what: &str) -> StateError {
     StateError::Corruption { place: format!("changelog {place}"), what: what.to_owned() }
 }
 
-fn partition_of(target: &RestoreTarget) -> &StorePartition {
-    match target {
-        RestoreTarget::KeyValue(partition) => partition,
-        RestoreTarget::Window(store) => store.state(),
-    }
-}
-
 /// Removes a store-partition's rows and its positions, under its lease.
-fn empty(target: &RestoreTarget, leases: &Leases) -> Result<(), StateError> {
-    let partition = partition_of(target);
+fn empty(target: &dyn RestoreTarget, leases: &Leases) -> Result<(), StateError> {
+    let partition = target.state();
     let clear = Clear { family: partition.family().clone(), partition: partition.partition() };
     leases.guarded([partition.lease()], || partition.database().write(&[&clear]))
 }
