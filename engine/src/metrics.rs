@@ -62,6 +62,7 @@ struct RestoreFamilies {
     restores_total: IntCounterVec,
     records_total: IntCounterVec,
     remaining_records: IntGaugeVec,
+    quarantined_total: IntCounterVec,
 }
 
 const APP: &[&str] = &["application"];
@@ -169,6 +170,11 @@ impl Registrar<'_> {
                 "offsets between the restored position and its target",
                 STORE,
             ),
+            quarantined_total: self.counter(
+                "stream_state_quarantined_total",
+                "damaged databases of tasks that were set aside",
+                TASK,
+            ),
         }
     }
 }
@@ -228,6 +234,11 @@ impl Metrics {
             sent_batches: f.sent_batches_total.with_label_values(l),
             uncommitted_bytes: f.uncommitted_bytes.with_label_values(l),
         }
+    }
+
+    /// A task's damaged database was set aside.
+    pub(crate) fn quarantined(&self, application: &str, task: &str) {
+        self.families.restore.quarantined_total.with_label_values(&[application, task]).inc();
     }
 
     /// The metrics of one task.

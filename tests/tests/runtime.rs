@@ -3,11 +3,14 @@
 
 mod runtime {
     mod beside;
+    mod crash_table;
     mod embedded;
     mod faults;
     mod faulty;
     mod host;
     mod joins;
+    #[cfg(feature = "rocksdb")]
+    mod quarantine;
     mod rebalance;
     mod refused;
     mod restore;

@@ -267,6 +267,7 @@ impl Restorer {
             Err(error) if error.class() == headwater_state::ErrorClass::Damaged => {
                 let aside = directory.quarantine(application, &name)?;
                 tracing::error!(%task, %error, aside, "damaged state is set aside and restored");
+                self.parts.metrics.quarantined(application, &name);
                 open()
             }
             opened => opened,

@@ -1,7 +1,7 @@
 //! Processes beside a simulated cluster, each with a disk of its own, stepped round by round. They
 //! run without a group.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ pub(crate) struct Beside {
     pub(crate) cluster: SimCluster,
     pub(crate) metrics: Metrics,
     clock: VirtualClock,
+    processes: BTreeMap<String, Process>,
     actors: Vec<(String, Option<Box<dyn Actor>>)>,
 }
 
@@ -40,7 +41,8 @@ impl Beside {
         let clock = VirtualClock::new(1_700_000_000_000);
         let own: Box<dyn Actor> = Box::new(cluster.clone());
         let actors = vec![("cluster".to_owned(), Some(own))];
-        Self { cluster, metrics: Metrics::new(), clock, actors }
+        let (metrics, processes) = (Metrics::new(), BTreeMap::new());
+        Self { cluster, metrics, clock, processes, actors }
     }
 
     /// Starts a process.
@@ -51,15 +53,28 @@ impl Beside {
         config: StreamsConfig,
         topology: Arc<Topology>,
     ) -> Streams {
+        self.start_on(name, Storage::Memory(disk.clone()), config, topology)
+    }
+
+    /// Starts a process with its state there.
+    pub(crate) fn start_on(
+        &mut self,
+        name: &str,
+        storage: Storage,
+        config: StreamsConfig,
+        topology: Arc<Topology>,
+    ) -> Streams {
         let group = config.application_id.clone();
         let applications = BTreeSet::from([group.clone()]);
         let identity = Identity { mode: Mode::Kafka, applications, cluster: None };
-        let directory = StateDirectory::open(Storage::Memory(disk.clone()), identity);
+        let directory = StateDirectory::open(storage, identity);
+        let process = Process::new(name);
+        self.processes.insert(name.to_owned(), process.clone());
         let (streams, actors) = Streams::build(StreamsParts {
             topology,
             config,
             instance: "0".to_owned(),
-            log: Arc::new(self.cluster.connect(&Process::new(name))),
+            log: Arc::new(self.cluster.connect(&process)),
             home: StateHome::PerTask(Arc::new(directory.expect("the disk is free"))),
             leases: Leases::new(),
             join: Box::new(move |space| Ok(Box::new(Single::new(group, space)))),
@@ -71,6 +86,13 @@ impl Beside {
         .expect("a valid configuration");
         self.actors.extend(actors.into_iter().map(|actor| (name.to_owned(), Some(actor))));
         streams
+    }
+
+    /// The process is no more.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn end(&mut self, name: &str) {
+        self.processes.remove(name).expect("it runs").kill();
+        self.actors.retain(|(of, _)| of != name);
     }
 
     /// Appends a record to the first partition.
