@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing on this machine, and says what. Arguments: `build` (compilers, Rust),
-# `test` (Java, Maven, Python, Kafka's jars). What is there already is left alone.
+# `test` (Java, Maven, Python, OpenSSL, Kafka's jars). What is there already is left alone.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/env.sh
@@ -56,6 +56,7 @@ test_packages() {
     has_java || echo openjdk-17-jdk-headless
     command -v mvn >/dev/null || echo maven
     command -v python3 >/dev/null || echo python3
+    command -v openssl >/dev/null || echo openssl
 }
 
 install_missing() {

@@ -59,6 +59,8 @@ pub struct StreamsConfig {
     pub purge_interval: Duration,
     /// Records processed of one task before the next task's turn.
     pub records_per_turn: usize,
+    /// Stamp every output with task, transaction and number, for the command `audit`.
+    pub audit: bool,
 }
 
 impl StreamsConfig {
@@ -75,6 +77,7 @@ impl StreamsConfig {
             repartition_partitions: None,
             purge_interval: Duration::from_secs(30),
             records_per_turn: 256,
+            audit: false,
         }
     }
 
@@ -118,8 +121,8 @@ impl StreamsConfig {
 }
 
 const MIN_COMMIT_INTERVAL: Duration = Duration::from_millis(1);
-/// Below Kafka's transaction timeout of 10 s, which `log/kafka` asks for.
-const MAX_COMMIT_INTERVAL: Duration = Duration::from_secs(5);
+/// On Kafka the transaction timeout, 10 s unless set, is a tighter limit.
+const MAX_COMMIT_INTERVAL: Duration = Duration::from_secs(300);
 const MAX_THREADS: usize = 256;
 const MIN_BYTES: usize = 4 * 1024;
 
@@ -184,7 +187,8 @@ pub struct KafkaConfig {
     pub password: Option<Secret>,
     /// SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub sasl_mechanism: Option<String>,
-    /// Further properties of librdkafka, name and value.
+    /// Further properties of librdkafka, name and value; of two with one name the later counts.
+    /// Those that exactly-once depends on are refused; `transaction.timeout.ms` is not.
     pub properties: Vec<(String, String)>,
     /// How the processes of an application share its tasks.
     pub group: GroupConfig,
@@ -240,6 +244,10 @@ pub enum GroupProtocol {
     /// process that was killed gets in again only when its old session is over.
     Consumer,
 }
+
+/// The property by which a user sets how long a transaction may stay open.
+pub const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -311,7 +319,45 @@ impl HostConfig {
 }
 
 impl KafkaConfig {
+    /// The transaction timeout that [`properties`](Self::properties) name, if they do.
+    ///
+    /// # Errors
+    /// It is no number of milliseconds, or less than a second.
+    pub fn transaction_timeout(&self) -> Result<Option<Duration>, String> {
+        let named = self.properties.iter().rev().find(|(name, _)| name == TRANSACTION_TIMEOUT);
+        let Some((_, value)) = named else { return Ok(None) };
+        match value.trim().parse::<u32>() {
+            Ok(millis) if (1_000..=i32::MAX.unsigned_abs()).contains(&millis) => {
+                Ok(Some(Duration::from_millis(millis.into())))
+            }
+            _ => Err(format!(
+                "Kafka property {TRANSACTION_TIMEOUT}='{value}' is not a number of milliseconds \
+                 from 1000 on"
+            )),
+        }
+    }
+
+    /// A transaction that is open for longer than its timeout is aborted by the broker.
+    ///
+    /// # Errors
+    /// The application's commit interval is not shorter.
+    pub fn check_interval(&self, config: &StreamsConfig) -> Result<(), ConfigError> {
+        let timeout = self.transaction_timeout().ok().flatten();
+        let timeout = timeout.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
+        if config.commit_interval < timeout {
+            return Ok(());
+        }
+        let mistake = format!(
+            "application '{}': the transaction timeout of {timeout:?} is not longer than the commit \
+             interval of {:?}, so the broker would abort every transaction: lower \
+             COMMIT_INTERVAL_MS, or raise {TRANSACTION_TIMEOUT} among the Kafka properties",
+            config.application_id, config.commit_interval
+        );
+        Err(ConfigError { mistakes: vec![mistake] })
+    }
+
     fn collect_mistakes(&self, mistakes: &mut Vec<String>) {
+        mistakes.extend(self.transaction_timeout().err());
         if self.brokers.is_empty() {
             mistakes.push("no Kafka broker is named".to_owned());
         }
@@ -385,6 +431,21 @@ mod tests {
         };
         let error = config.validate().expect_err("five mistakes");
         assert_eq!(error.mistakes.len(), 5, "{error}");
+    }
+
+    #[test]
+    fn a_transaction_timeout_must_be_longer_than_the_commit_interval() {
+        let commit_interval = Duration::from_secs(12);
+        let streams = StreamsConfig { commit_interval, ..StreamsConfig::new("orders") };
+        let timeout = |millis: &str| KafkaConfig {
+            properties: vec![("transaction.timeout.ms".to_owned(), millis.to_owned())],
+            ..KafkaConfig::default()
+        };
+        let error = KafkaConfig::default().check_interval(&streams).expect_err("10 s unless set");
+        assert!(error.to_string().contains("'orders': the transaction timeout of 10s"), "{error}");
+        assert_eq!(timeout("13000").check_interval(&streams), Ok(()));
+        assert!(timeout("soon").transaction_timeout().is_err());
+        assert!(timeout("999").transaction_timeout().is_err());
     }
 
     #[test]

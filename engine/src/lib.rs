@@ -4,6 +4,7 @@
 //! membership seams, queries and the test kit. Knows no domain event.
 
 pub mod actor;
+pub mod audit;
 pub mod config;
 pub mod dsl;
 pub mod error;

@@ -6,6 +6,7 @@
 pub mod checker;
 pub mod child;
 pub mod conformance;
+pub mod counted;
 pub mod joined;
 #[cfg(feature = "kafka")]
 pub mod kafka_broker;

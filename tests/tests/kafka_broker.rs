@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use headwater_tests::kafka_broker::KafkaBroker;
+use headwater_tests::kafka_broker::{KafkaBroker, KafkaCluster};
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -11,12 +12,9 @@ use rdkafka::{Offset, TopicPartitionList};
 
 const SOON: Duration = Duration::from_secs(60);
 
-fn transactional_producer(broker: &KafkaBroker, id: &str) -> BaseProducer {
-    let producer: BaseProducer = broker
-        .client()
-        .set("transactional.id", id)
-        .create()
-        .expect("a transactional producer can be made");
+fn transactional_producer(mut client: ClientConfig, id: &str) -> BaseProducer {
+    let producer: BaseProducer =
+        client.set("transactional.id", id).create().expect("a transactional producer can be made");
     producer.init_transactions(SOON).expect("the coordinator answers");
     producer
 }
@@ -27,9 +25,8 @@ fn send(producer: &BaseProducer, topic: &str, key: &str, value: &str) {
 }
 
 /// The committed values of partition 0, up to the value `last`.
-fn read_committed(broker: &KafkaBroker, topic: &str, last: &str) -> Vec<String> {
-    let consumer: BaseConsumer = broker
-        .client()
+fn read_committed(mut client: ClientConfig, topic: &str, last: &str) -> Vec<String> {
+    let consumer: BaseConsumer = client
         .set("group.id", "reader")
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
@@ -55,7 +52,7 @@ fn read_committed(broker: &KafkaBroker, topic: &str, last: &str) -> Vec<String> 
 fn committed_records_survive_a_kill_and_aborted_ones_stay_hidden() {
     let Some(broker) = KafkaBroker::start(&[]) else { return };
     broker.create_topic("smoke", 1, &[]);
-    let producer = transactional_producer(&broker, "smoke-writer");
+    let producer = transactional_producer(broker.client(), "smoke-writer");
     producer.begin_transaction().expect("begun");
     send(&producer, "smoke", "k", "aborted");
     producer.flush(SOON).expect("delivered");
@@ -63,12 +60,34 @@ fn committed_records_survive_a_kill_and_aborted_ones_stay_hidden() {
     producer.begin_transaction().expect("begun");
     send(&producer, "smoke", "k", "committed");
     producer.commit_transaction(SOON).expect("committed");
-    assert_eq!(read_committed(&broker, "smoke", "committed"), ["committed"]);
+    assert_eq!(read_committed(broker.client(), "smoke", "committed"), ["committed"]);
 
     broker.kill();
     broker.restart();
-    assert_eq!(read_committed(&broker, "smoke", "committed"), ["committed"]);
+    assert_eq!(read_committed(broker.client(), "smoke", "committed"), ["committed"]);
     broker.stop();
+}
+
+#[test]
+fn three_brokers_lose_nothing_and_go_on_when_one_is_killed_and_comes_back() {
+    let Some(cluster) = KafkaCluster::start() else { return };
+    cluster.create_topic("smoke", 1, &[]);
+    let producer = transactional_producer(cluster.client(), "smoke-writer");
+    let write = |value: &str| {
+        producer.begin_transaction().expect("begun");
+        send(&producer, "smoke", "k", value);
+        producer.commit_transaction(SOON).expect("committed");
+    };
+    write("with three");
+    cluster.brokers()[0].kill();
+    write("with two");
+    cluster.brokers()[0].restart();
+    cluster.brokers()[1].kill();
+    write("with another two");
+    let all = ["with three", "with two", "with another two"];
+    assert_eq!(read_committed(cluster.client(), "smoke", "with another two"), all);
+    cluster.brokers()[1].restart();
+    cluster.stop();
 }
 
 #[test]

@@ -15,7 +15,7 @@ const BASE: [&str; 5] = ["record", "time", "error", "config", "metrics"];
 
 /// Each module of the engine and what else it may name besides [`BASE`]. `state!` stands for the
 /// crate `headwater_state`. A new edge is a decision: change this table with a record of it.
-const MODULES: [(&str, &[&str]); 19] = [
+const MODULES: [(&str, &[&str]); 20] = [
     ("record", &[]),
     ("time", &[]),
     ("error", &[]),
@@ -31,6 +31,7 @@ const MODULES: [(&str, &[&str]); 19] = [
     ("task", &["actor", "serde", "store", "processor", "topology", "state!"]),
     ("log", &["actor", "state!"]),
     ("membership", &["actor", "log"]),
+    ("audit", &["actor", "serde", "topology", "task", "log"]),
     ("query", &["actor", "serde", "store", "log", "state!"]),
     (
         "runtime",
@@ -79,6 +80,7 @@ const MODULES: [(&str, &[&str]); 19] = [
             "dsl",
             "task",
             "log",
+            "audit",
             "membership",
             "query",
             "runtime",

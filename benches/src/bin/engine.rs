@@ -296,6 +296,7 @@ fn run_task(topology: &Arc<Topology>) -> f64 {
     const RECORDS: i64 = 200_000;
     let now = Now { monotonic: Duration::ZERO, wall_ms: 0 };
     let settings = TaskSettings {
+        audit: false,
         application_id: "bench".into(),
         on_error: headwater::config::OnError::default(),
         dead_letter_topic: None,

@@ -19,7 +19,9 @@ KAFKA_SSL             TLS is on when exactly 'true'
 KAFKA_SSL_CA, KAFKA_SSL_CERT, KAFKA_SSL_KEY   files of the authority, the certificate and its key
 KAFKA_USERNAME, KAFKA_PASSWORD                SASL is on when a user is named
 KAFKA_SASL_MECHANISM  PLAIN (default), SCRAM-SHA-256 or SCRAM-SHA-512
-KAFKA_PROPERTIES      further librdkafka properties, name=value separated by commas
+KAFKA_PROPERTIES_FILE file of further librdkafka properties, name=value a line, # comments
+KAFKA_PROPERTIES      the same, name=value separated by commas; goes before the file
+KAFKA_PROPERTY_<NAME> one property, KAFKA_PROPERTY_LINGER_MS for linger.ms; goes before both
 KAFKA_MEMBERSHIP      consumer_group (default): processes share the tasks; single: this one has all
 KAFKA_GROUP_PROTOCOL  classic (default, static membership) or consumer (KIP-848, Kafka 4.0)
 KAFKA_SESSION_TIMEOUT_MS      silence after which others take the tasks over (30000; classic)
@@ -29,6 +31,7 @@ STATE_DIR             where state lives (headwater-state)
 APPLICATION_ID        the application id, in place of the topology's own
 COMMIT_INTERVAL_MS    how often a thread commits, in milliseconds (100)
 THREADS               stream threads of each application (1)
+AUDIT                 outputs are stamped for the command audit when exactly 'true'
 MEMORY_LIMIT          all memory of caches, uncommitted state and queues, in bytes, or 256MiB, 1GiB
 HTTP_ADDR             where the HTTP server listens (127.0.0.1:8080); 'off' starts none
 HTTP_TOKEN            token that HTTP writers must show";
@@ -44,6 +47,8 @@ pub struct Environment {
     pub commit_interval: Option<Duration>,
     /// `THREADS`.
     pub threads: Option<usize>,
+    /// `AUDIT`.
+    pub audit: Option<bool>,
 }
 
 impl Environment {
@@ -88,6 +93,7 @@ impl Environment {
                 .number("COMMIT_INTERVAL_MS", "a number of milliseconds")
                 .map(Duration::from_millis),
             threads: reader.number("THREADS", "a number of threads"),
+            audit: reader.text("AUDIT").map(|text| text == "true"),
         };
         all_well(reader.mistakes).map(|()| read)
     }
@@ -99,6 +105,7 @@ impl Environment {
         }
         config.commit_interval = self.commit_interval.unwrap_or(config.commit_interval);
         config.threads = self.threads.unwrap_or(config.threads);
+        config.audit = self.audit.unwrap_or(config.audit);
     }
 }
 
@@ -130,20 +137,52 @@ impl Reader {
         bytes
     }
 
-    fn kafka(&mut self) -> Option<KafkaConfig> {
-        let brokers = self.text("KAFKA_BROKERS")?;
-        let split = |list: &str| -> Vec<String> {
-            list.split(',').map(|item| item.trim().to_owned()).filter(|i| !i.is_empty()).collect()
-        };
-        let mut properties = Vec::new();
-        for pair in split(&self.text("KAFKA_PROPERTIES").unwrap_or_default()) {
-            match pair.split_once('=') {
-                Some((name, value)) => properties.push((name.to_owned(), value.to_owned())),
-                None => self.mistakes.push(format!("KAFKA_PROPERTIES: '{pair}' is not name=value")),
+    /// The properties of librdkafka, one of each name: the file's, over them the list's, over them
+    /// the single variables'.
+    fn properties(&mut self) -> Vec<(String, String)> {
+        let mut all = BTreeMap::new();
+        if let Some(path) = self.text("KAFKA_PROPERTIES_FILE") {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => {
+                    let lines = text.lines().map(str::trim).enumerate();
+                    let lines = lines.filter(|(_, l)| !l.is_empty() && !l.starts_with('#'));
+                    for (number, line) in lines {
+                        self.property(&format!("{path}:{}", number + 1), line, &mut all);
+                    }
+                }
+                Err(error) => {
+                    self.mistakes.push(format!("KAFKA_PROPERTIES_FILE='{path}': {error}"));
+                }
             }
         }
+        for pair in split(&self.text("KAFKA_PROPERTIES").unwrap_or_default()) {
+            self.property("KAFKA_PROPERTIES", pair, &mut all);
+        }
+        for (variable, value) in &self.variables {
+            if let Some(name) = variable.strip_prefix("KAFKA_PROPERTY_") {
+                all.insert(name.to_ascii_lowercase().replace('_', "."), value.clone());
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    /// `name=value`; a name may begin with `kafka.`, as in files that hold other settings too.
+    fn property(&mut self, place: &str, pair: &str, into: &mut BTreeMap<String, String>) {
+        match pair.split_once('=') {
+            Some((name, value)) => {
+                let name = name.trim();
+                let name = name.strip_prefix("kafka.").unwrap_or(name);
+                into.insert(name.to_owned(), value.trim().to_owned());
+            }
+            None => self.mistakes.push(format!("{place}: '{pair}' is not name=value")),
+        }
+    }
+
+    fn kafka(&mut self) -> Option<KafkaConfig> {
+        let brokers = self.text("KAFKA_BROKERS")?;
+        let properties = self.properties();
         Some(KafkaConfig {
-            brokers: split(&brokers),
+            brokers: split(&brokers).map(str::to_owned).collect(),
             ssl: self.text("KAFKA_SSL").as_deref() == Some("true"),
             ssl_ca: self.text("KAFKA_SSL_CA").map(PathBuf::from),
             ssl_cert: self.text("KAFKA_SSL_CERT").map(PathBuf::from),
@@ -185,6 +224,11 @@ impl Reader {
         }
         found
     }
+}
+
+/// The items of a list.
+fn split(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 /// `268435456`, `256MiB`, `1 GiB`.
@@ -249,6 +293,29 @@ mod tests {
         let error = read(&[("KAFKA_MEMBERSHIP", "many"), ("KAFKA_GROUP_PROTOCOL", "streams")])
             .expect_err("two mistakes");
         assert_eq!(error.mistakes.len(), 2, "{error}");
+    }
+
+    #[test]
+    fn a_property_of_its_own_variable_goes_before_the_list_and_the_list_before_the_file() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let file = folder.path().join("kafka.properties");
+        let text = "# clients\nlinger.ms=1\n\n kafka.client.rack = r1\nbatch.size=2\n";
+        std::fs::write(&file, text).expect("written");
+        let read = |list: &str| {
+            parse(&[
+                ("KAFKA_BROKERS", "a:1"),
+                ("KAFKA_PROPERTIES_FILE", &file.to_string_lossy()),
+                ("KAFKA_PROPERTIES", list),
+                ("KAFKA_PROPERTY_LINGER_MS", "3"),
+            ])
+        };
+        let kafka = read("linger.ms=2,batch.size=4").expect("valid").host.kafka.expect("kafka");
+        let pairs = [("batch.size", "4"), ("client.rack", "r1"), ("linger.ms", "3")];
+        assert_eq!(kafka.properties, pairs.map(|(n, v)| (n.to_owned(), v.to_owned())));
+        let error = read("linger.ms").expect_err("no value");
+        assert!(error.to_string().contains("KAFKA_PROPERTIES: 'linger.ms' is not name=value"));
+        let missing = [("KAFKA_BROKERS", "a:1"), ("KAFKA_PROPERTIES_FILE", "/no/such")];
+        assert!(parse(&missing).expect_err("no file").to_string().contains("/no/such"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod fetched;
 pub mod headers;
 mod print;
+pub mod stamp;
 pub(crate) mod varint;
 
 use std::fmt;

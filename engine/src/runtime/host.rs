@@ -279,7 +279,12 @@ fn check(config: &HostConfig, applications: &[Application]) -> Result<(), Config
         }
     };
     add(config.validate());
-    applications.iter().for_each(|application| add(application.config.validate()));
+    for application in applications {
+        add(application.config.validate());
+        if let Some(kafka) = &config.kafka {
+            add(kafka.check_interval(&application.config));
+        }
+    }
     let mut ids = BTreeSet::new();
     for application in applications {
         let id = &application.config.application_id;
@@ -322,19 +327,19 @@ fn failure(applications: &[Streams]) -> Option<HostError> {
 }
 
 /// What is open before any application.
-struct Opened {
-    directory: Arc<StateDirectory>,
-    log: Arc<dyn Log>,
-    embedded: Option<Arc<EmbeddedLog>>,
+pub(super) struct Opened {
+    pub(super) directory: Arc<StateDirectory>,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) embedded: Option<Arc<EmbeddedLog>>,
     home: StateHome,
     leases: Leases,
     /// Names this process in its groups; `None` where it is in none.
     instance: Option<String>,
-    actors: Vec<Box<dyn Actor>>,
+    pub(super) actors: Vec<Box<dyn Actor>>,
 }
 
 impl Opened {
-    fn open(
+    pub(super) fn open(
         config: &HostConfig,
         memory: &MemoryShares,
         applications: BTreeSet<String>,
@@ -383,10 +388,10 @@ fn storage(_: &HostConfig, _: &MemoryShares) -> Storage {
 }
 
 /// A cluster's log, and the cluster's id if its brokers tell one.
-type Connected = (Arc<dyn Log>, Option<String>);
+pub(super) type Connected = (Arc<dyn Log>, Option<String>);
 
 #[cfg(feature = "kafka")]
-fn connect(config: &HostConfig, memory: &MemoryShares) -> Result<Connected, LogError> {
+pub(super) fn connect(config: &HostConfig, memory: &MemoryShares) -> Result<Connected, LogError> {
     use crate::log::kafka::{KafkaLog, KafkaSettings};
     let kafka = config.kafka.as_ref().expect("called when a cluster is named");
     // A quarter each for records that one consumer holds back (input, restoring) and that the
@@ -403,7 +408,7 @@ fn connect(config: &HostConfig, memory: &MemoryShares) -> Result<Connected, LogE
 }
 
 #[cfg(not(feature = "kafka"))]
-fn connect(_: &HostConfig, _: &MemoryShares) -> Result<Connected, LogError> {
+pub(super) fn connect(_: &HostConfig, _: &MemoryShares) -> Result<Connected, LogError> {
     Err(LogError::new(
         crate::error::ErrorClass::Fatal,
         "connect to Kafka",

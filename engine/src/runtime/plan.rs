@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::internal_topics::Role;
 use crate::config::StreamsConfig;
 use crate::log::{Cleanup, TopicSpec};
 use crate::membership::TaskSpace;
@@ -194,18 +195,21 @@ impl Plan {
     /// # Errors
     /// All differences at once, with the way out.
     pub(crate) fn check_internal(&self, found: &[TopicSpec]) -> Result<(), Vec<String>> {
-        let found: BTreeMap<_, _> = found.iter().map(|t| (&t.name, t.partitions)).collect();
-        let differences = self.internal.iter().filter_map(|wanted| match found.get(&wanted.name) {
-            None => Some(format!("internal topic '{}' could not be created", wanted.name)),
-            Some(&partitions) if partitions != wanted.partitions => Some(format!(
-                "internal topic '{}' has {partitions} partitions, the topology needs {}: reset the \
-                 application, or give the inputs their old partition count back",
-                wanted.name, wanted.partitions
-            )),
-            Some(_) => None,
+        let found: BTreeMap<_, _> = found.iter().map(|t| (&t.name, t)).collect();
+        let differences = self.internal.iter().flat_map(|wanted| match found.get(&wanted.name) {
+            None => vec![format!("internal topic '{}' could not be created", wanted.name)],
+            Some(found) => self.role(wanted).differences(wanted, found),
         });
         let differences: Vec<_> = differences.collect();
         if differences.is_empty() { Ok(()) } else { Err(differences) }
+    }
+
+    fn role(&self, topic: &TopicSpec) -> Role {
+        match topic.cleanup {
+            Cleanup::Compact | Cleanup::CompactAndDelete { .. } => Role::Changelog,
+            Cleanup::Delete { .. } if self.repartitions.contains(&topic.name) => Role::Repartition,
+            Cleanup::Delete { .. } => Role::DeadLetters,
+        }
     }
 }
 

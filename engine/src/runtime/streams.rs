@@ -275,6 +275,7 @@ fn settings(
             (queue_bytes / inputs.max(1)).clamp(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX)
         }),
         record_bytes_max: Some(record_bytes_max),
+        audit: config.audit,
         tasks_family: None,
         whole_topology: false,
         globals: globals.rows(),

@@ -1,5 +1,6 @@
-//! The command line of every topology binary: `run` (the default), `describe`, `query`, `backup`,
-//! `restore`, `salvage`, and what a program adds. Owns options, exit codes and what is printed; knows no topology of its own.
+//! The command line of every topology binary: `run` (the default), `describe`, `query`, `audit`,
+//! `backup`, `restore`, `salvage`, and what a program adds. Owns options, exit codes and what is
+//! printed; knows no topology of its own.
 //!
 //! | exit code | meaning |
 //! |---|---|
@@ -7,10 +8,12 @@
 //! | 1 | failed while running; the last lines on standard error say why. `salvage`: something is lost |
 //! | 2 | the command line or the configuration is wrong; nothing was started |
 //! | 3 | `query`: what was asked for is not there |
+//! | 4 | `audit`: something is wrong with what was written |
 //!
 //! Results go to standard output, everything else to standard error. Settings come from the
 //! environment ([`config::HELP`](crate::config::HELP)); options of the same name go before it.
 
+mod audit;
 mod keep;
 mod options;
 mod process;
@@ -128,6 +131,12 @@ pub enum ShellError {
         /// The server's words.
         detail: String,
     },
+    /// An audit found something; the report says what and where.
+    #[error("the audit has findings: {findings}")]
+    Audit {
+        /// How many.
+        findings: usize,
+    },
     /// A running instance could not be asked.
     #[error("{address} does not answer: {reason}; is it running there?")]
     Unreachable {
@@ -161,6 +170,7 @@ impl ShellError {
             Self::Config(_) | Self::Topology { .. } | Self::Host(HostError::Config(_)) => 2,
             Self::Http(ServerError::Exposed { .. } | ServerError::Route { .. }) => 2,
             Self::Refused { status: 404, .. } => 3,
+            Self::Audit { .. } => 4,
             _ => 1,
         }
     }
@@ -199,6 +209,7 @@ pub fn run_with(
 fn carry_out(program: &Program, parsed: &Parsed, out: &mut dyn Write) -> Result<(), ShellError> {
     match &parsed.task {
         Task::Describe(format) => describe(program, parsed, *format, out),
+        Task::Audit(format) => audit::run(program, &parsed.environment()?, *format, out),
         Task::Query(asked) => query::ask(asked, &parsed.environment()?, out),
         Task::Keep(keeping) => keep::keep(keeping, &parsed.environment()?, out),
         Task::Run => Process::start(program, &parsed.environment()?, out)?.wait(),

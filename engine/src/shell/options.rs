@@ -64,6 +64,16 @@ pub(super) enum Format {
     Mermaid,
 }
 
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 #[derive(Debug, Clone, Subcommand)]
 enum Word {
     /// Run until a signal comes (the default)
@@ -90,6 +100,12 @@ enum Word {
     Salvage {
         /// The new state directory; it must not be there, or be empty
         target: PathBuf,
+    },
+    /// Judge what was written with AUDIT=true: no transaction missing, torn or doubled
+    Audit {
+        /// The form
+        #[arg(long, value_enum, default_value = "text")]
+        format: ReportFormat,
     },
 }
 
@@ -167,6 +183,7 @@ pub(super) enum Task {
     Run,
     Describe(Format),
     Query(Asked),
+    Audit(ReportFormat),
     Keep(Keeping),
     Own(Command),
 }
@@ -211,6 +228,7 @@ fn task(program: &Program, matches: &ArgMatches) -> Result<Task, clap::Error> {
         Word::Run => Task::Run,
         Word::Describe { format } => Task::Describe(format),
         Word::Query(asked) => Task::Query(asked),
+        Word::Audit { format } => Task::Audit(format),
         Word::Backup { target } => Task::Keep(Keeping::Backup { target }),
         Word::Restore { backup } => Task::Keep(Keeping::Restore { backup }),
         Word::Salvage { target } => Task::Keep(Keeping::Salvage { target }),

@@ -104,6 +104,9 @@ impl StreamTask {
     pub fn prepare_commit(&mut self, holds_state: bool) -> Result<TaskCommit, TaskError> {
         self.flush()?;
         let mut records = self.take_outbox();
+        if let Some(stamper) = &mut self.stamper {
+            stamper.end();
+        }
         let frozen = self.state.stores.freeze();
         if !holds_state {
             for (index, rows) in &frozen {
@@ -162,6 +165,9 @@ impl StreamTask {
             positions.inputs.insert(place, position);
         }
         positions.clocks = self.state.clocks();
+        if let Some(stamper) = &self.stamper {
+            stamper.add_to(&mut positions.clocks);
+        }
         let stream = |s: &&crate::processor::punctuation::Schedule| {
             s.kind == PunctuationType::StreamTime && !s.cancelled
         };

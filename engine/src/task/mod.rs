@@ -2,6 +2,7 @@
 //! out. Owns queues, the order of records, savepoints, the handler of failures, punctuation and what
 //! a commit consists of. Knows no log, no thread and no membership.
 
+mod audit;
 mod commit;
 mod dead_letter;
 mod error;
@@ -18,6 +19,7 @@ use headwater_state::database::Family;
 use headwater_state::positions::TaskPositions;
 use headwater_state::store::StorePartition;
 
+pub use audit::{Audited, application_hash};
 pub use commit::{
     TaskCommit, changelog_topic, positions_of_offsets, set_changelog_ends, store_family,
 };
@@ -35,10 +37,12 @@ use crate::processor::punctuation::{
 use crate::processor::state::TaskState;
 use crate::record::batch::RecordBatch;
 use crate::record::fetched::Fetched;
+use crate::record::stamp::STAMP_BYTES_MAX;
 use crate::record::{Headers, Place, TaskId, TopicPartition};
 use crate::store::{GlobalRows, StateStore, Stores};
 use crate::time::{NO_TIMESTAMP, Now};
 use crate::topology::Topology;
+use audit::Stamper;
 use queue::PartitionQueue;
 
 /// What a task is told by the runtime.
@@ -56,6 +60,8 @@ pub struct TaskSettings {
     pub queue_bytes: usize,
     /// The largest record the log takes, encoded; a larger output is its record's failure.
     pub record_bytes_max: Option<usize>,
+    /// Stamp every output, so that [`audit`](crate::record::stamp) can judge it.
+    pub audit: bool,
     /// Where the task's own row lies, on a log that holds the state.
     pub tasks_family: Option<Family>,
     /// Run the whole topology in this one task (the test driver), not one subtopology.
@@ -75,6 +81,7 @@ pub struct StreamTask {
     queues: Vec<PartitionQueue>,
     slots: Vec<Slot>,
     state: TaskState,
+    stamper: Option<Stamper>,
     pending: Vec<(usize, StoreCommit)>,
     turns: u64,
     committed: BTreeMap<usize, i64>,
@@ -113,6 +120,7 @@ impl StreamTask {
             Arc::clone(&settings.partition_counts),
         );
         state.globals = Arc::clone(&settings.globals);
+        let stamper = settings.audit.then(|| Stamper::new(topology, &settings.application_id, id));
         let mut task = Self {
             id,
             topology: Arc::clone(topology),
@@ -121,6 +129,7 @@ impl StreamTask {
             queues: Vec::new(),
             slots: Vec::new(),
             state,
+            stamper,
             pending: Vec::new(),
             turns: 0,
             committed: BTreeMap::new(),
@@ -148,7 +157,12 @@ impl StreamTask {
             .collect();
         self.slots = arena.slots;
         self.state.reset(now.wall_ms);
-        self.state.outbox.limit_records(self.settings.record_bytes_max);
+        let stamp_bytes = if self.stamper.is_some() { STAMP_BYTES_MAX } else { 0 };
+        let record_bytes = self.settings.record_bytes_max;
+        self.state.outbox.limit_records(record_bytes.map(|max| max.saturating_sub(stamp_bytes)));
+        if let Some(stamper) = &mut self.stamper {
+            stamper.restore(from, now);
+        }
         for (node, slot) in self.slots.iter_mut().enumerate() {
             let ctx = &mut NodeInit { task: &mut self.state, name: &slot.name, node };
             slot.node.lifecycle().init(ctx).map_err(|e| failed(self.id, None, e))?;
@@ -460,9 +474,14 @@ impl StreamTask {
         self.settle_refused()
     }
 
-    /// Takes what the sinks wrote, for the producer.
+    /// Takes what the sinks wrote, for the producer: into the transaction that the next
+    /// [`prepare_commit`](Self::prepare_commit) ends.
     pub fn take_outbox(&mut self) -> Vec<(TopicPartition, RecordBatch)> {
-        self.state.outbox.take()
+        let records = self.state.outbox.take();
+        match &mut self.stamper {
+            Some(stamper) => stamper.stamp(records),
+            None => records,
+        }
     }
 
     /// Bytes of state and output that are not committed.

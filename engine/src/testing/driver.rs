@@ -153,6 +153,7 @@ impl TopologyTestDriver {
             topology.globals().iter().map(|global| open(&global.spec)).collect();
         let globals = globals.map_err(state)?;
         let settings = TaskSettings {
+            audit: false,
             application_id: Arc::clone(&application_id),
             on_error: config.on_error,
             dead_letter_topic: config.dead_letter_topic.as_deref().map(Into::into),

@@ -9,15 +9,18 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::classify;
+use super::classify::{self, Trouble};
 use super::context::Voice;
 use super::fetcher::{self, number};
+use super::probe;
 use super::settings::{self, KafkaSettings};
 use super::topics;
 use crate::actor::Ticket;
@@ -32,6 +35,8 @@ use crate::time::Clock;
 const IDLE: Duration = Duration::from_secs(1);
 /// Pause before a question that had no good answer yet is asked again.
 const PAUSE: Duration = Duration::from_millis(25);
+/// A group's coordinator is given up on after this time and asked again.
+const COORDINATOR: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce(&mut Clients) + Send>;
 
@@ -140,28 +145,9 @@ impl Clients {
     /// Waits for any broker to answer; gives the cluster's id.
     ///
     /// # Errors
-    /// `Fatal`: none does in time; the message says which were tried and the last connection error.
+    /// `Fatal`, as [`probe::first_word`].
     pub(super) fn check(&mut self) -> LogResult<Option<String>> {
-        let within = self.settings.connect_timeout;
-        let brokers = self.common.get("bootstrap.servers").unwrap_or_default().to_owned();
-        let observer = self.observer(Isolation::ReadUncommitted)?;
-        let Err(error) = observer.fetch_metadata(Some("__consumer_offsets"), within) else {
-            return Ok(observer.client().fetch_cluster_id(within));
-        };
-        // The event that tells why waits in the client's queue.
-        for _ in 0..64 {
-            drop(observer.poll(Duration::ZERO));
-        }
-        let last = observer.context().last_error().unwrap_or_else(|| error.to_string());
-        Err(LogError::new(
-            ErrorClass::Fatal,
-            "connect to Kafka",
-            format!(
-                "no broker of {brokers} answered within {within:?} (last error: {last}); check \
-                 KAFKA_BROKERS, that the brokers run and are reachable from here under the \
-                 addresses they advertise, and the TLS and SASL settings"
-            ),
-        ))
+        probe::first_word(&self.common, &self.settings, &*self.clock)
     }
 
     /// The number of partitions of a topic; `None` if there is none.
@@ -192,7 +178,6 @@ impl Clients {
     }
 
     fn describe_now(&mut self, names: &[Arc<str>]) -> LogResult<Vec<TopicSpec>> {
-        let operation = "describe topics";
         let mut found = Vec::new();
         for name in names {
             if let Some((partitions, _)) = self.partitions(name)? {
@@ -202,23 +187,47 @@ impl Clients {
         if found.is_empty() {
             return Ok(Vec::new());
         }
-        let resources: Vec<_> =
-            found.iter().map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
+        let names: Vec<&str> = found.iter().map(|(name, _)| &**name).collect();
+        let settings = self.settings_of(&names)?;
+        let spec = |((name, partitions), settings): ((Arc<str>, u32), BTreeMap<_, _>)| TopicSpec {
+            name,
+            partitions,
+            cleanup: topics::cleanup(&settings),
+        };
+        Ok(found.into_iter().zip(settings).map(spec).collect())
+    }
+
+    /// The settings of each topic, in the order asked.
+    fn settings_of(&mut self, names: &[&str]) -> LogResult<Vec<BTreeMap<String, String>>> {
+        let operation = "describe topics";
+        let resources: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let options = self.options();
         let answers = block_on(self.admin()?.describe_configs(&resources, &options))
             .map_err(|error| classify::from_kafka(operation, &error))?;
-        let mut specs = Vec::new();
-        for ((name, partitions), answer) in found.into_iter().zip(answers) {
+        let read = |(name, answer): (&&str, Result<ConfigResource, RDKafkaErrorCode>)| {
             let resource =
-                answer.map_err(|code| about(classify::from_code(operation, code), &name))?;
-            let settings: BTreeMap<_, _> = resource
-                .entries
-                .into_iter()
-                .filter_map(|entry| Some((entry.name, entry.value?)))
-                .collect();
-            specs.push(TopicSpec { name, partitions, cleanup: topics::cleanup(&settings) });
+                answer.map_err(|code| about(classify::from_code(operation, code), name))?;
+            let entries = resource.entries.into_iter();
+            Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
+        };
+        names.iter().zip(answers).map(read).collect()
+    }
+
+    /// Looks for settings of existing topics that would change the engine's records.
+    fn check_settings(&mut self, existing: &[&str]) -> LogResult<()> {
+        if existing.is_empty() {
+            return Ok(());
         }
-        Ok(specs)
+        let settings = self.settings_of(existing)?;
+        let wrong: Vec<_> = existing
+            .iter()
+            .zip(&settings)
+            .flat_map(|(name, settings)| topics::harmful(name, settings))
+            .collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(LogError::new(ErrorClass::Fatal, "create topics", wrong.join("; ")))
     }
 
     /// The largest batch that a topic takes, `max.message.bytes`.
@@ -245,15 +254,25 @@ impl Clients {
         self.patiently(&[], |clients| clients.create_now(specs))
     }
 
+    /// Asks for the missing ones alone: who may not create topics may still run with those that
+    /// somebody else has created.
     fn create_now(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
         let operation = "create topics";
-        if specs.is_empty() {
+        let (mut missing, mut existing) = (Vec::new(), Vec::new());
+        for spec in specs {
+            match self.partitions(&spec.name)? {
+                None => missing.push(spec),
+                Some(_) => existing.push(&*spec.name),
+            }
+        }
+        self.check_settings(&existing)?;
+        if missing.is_empty() {
             return Ok(());
         }
-        let settings: Vec<_> = specs.iter().map(topics::settings).collect();
+        let settings: Vec<_> = missing.iter().map(|spec| topics::settings(spec)).collect();
         let replicas = self.settings.replication_factor.map_or(-1, i32::from);
         let mut new = Vec::new();
-        for (spec, settings) in specs.iter().zip(&settings) {
+        for (spec, settings) in missing.iter().zip(&settings) {
             let partitions = i32::try_from(spec.partitions).map_err(|_| {
                 about(
                     classify::from_code(operation, RDKafkaErrorCode::InvalidPartitions),
@@ -275,7 +294,7 @@ impl Clients {
             }
         }
         let deadline = self.clock.now().monotonic + self.settings.request_timeout;
-        for spec in specs {
+        for spec in missing {
             while !matches!(self.partitions(&spec.name), Ok(Some((_, true)))) {
                 if self.clock.now().monotonic > deadline {
                     let code = RDKafkaErrorCode::LeaderNotAvailable;
@@ -408,7 +427,7 @@ pub(super) fn committed(
             list.add_partition(&place.topic, number(place));
         }
         let answer = group
-            .committed_offsets(list, settings.request_timeout)
+            .committed_offsets(list, settings.request_timeout.min(COORDINATOR))
             .map_err(|error| classify::from_kafka(operation, &error))
             .and_then(|answers| {
                 first_error(operation, &answers)?;
@@ -416,6 +435,10 @@ pub(super) fn committed(
             });
         match answer {
             Err(error) if error.class == ErrorClass::Retry && clock.now().monotonic < deadline => {
+                // Where the coordinator may not be asked, the call merely takes too long.
+                if let Some(Trouble::Right(code)) = group.context().trouble() {
+                    return Err(classify::from_code(operation, code));
+                }
                 tracing::debug!(%error, "committed offsets are not stable yet");
                 std::thread::park_timeout(PAUSE);
             }

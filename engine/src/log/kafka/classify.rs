@@ -228,13 +228,18 @@ pub(super) const TABLE: &[Row] = &[
     ),
     row(
         ErrorClass::Fatal,
+        "transaction.timeout.ms is above the broker's transaction.max.timeout.ms (15 minutes unless \
+         changed): lower the one or raise the other",
+        &[Code::InvalidTransactionTimeout],
+    ),
+    row(
+        ErrorClass::Fatal,
         "the configuration of client or broker refuses it",
         &[
             Code::InvalidArgument,
             Code::NotConfigured,
             Code::InvalidRequest,
             Code::InvalidRequiredAcks,
-            Code::InvalidTransactionTimeout,
             Code::InvalidSessionTimeout,
             Code::InvalidGroupId,
             Code::InvalidCommitOffsetSize,
@@ -295,8 +300,62 @@ pub(super) fn class_of(code: Code) -> ErrorClass {
 
 /// An error of this code, in the engine's words.
 pub(super) fn from_code(operation: &'static str, code: Code) -> LogError {
-    let advice = row_of(code).map_or("an error code that this build does not know", |r| r.advice);
+    let advice = match missing_right(operation, code) {
+        Some(right) => format!("give this user {right} (ACL)"),
+        None => row_of(code)
+            .map_or("an error code that this build does not know", |row| row.advice)
+            .to_owned(),
+    };
     LogError::new(class_of(code), operation, format!("{code}; {advice}"))
+}
+
+/// The right that an operation lacked.
+fn missing_right(operation: &str, code: Code) -> Option<&'static str> {
+    match (code, operation) {
+        (Code::GroupAuthorizationFailed, _) => {
+            Some("Read on the consumer group, which is the application id")
+        }
+        (Code::TransactionalIdAuthorizationFailed, _) => {
+            Some("Write and Describe on transactional ids that begin with the application id")
+        }
+        (Code::ClusterAuthorizationFailed, "create topics") => Some(CREATE),
+        (Code::TopicAuthorizationFailed, operation) => Some(match operation {
+            "create topics" => CREATE,
+            "describe topics" => "Describe and DescribeConfigs on the topic",
+            "read" | "read offsets" | "commit offsets" | "be a member of the group" => {
+                "Read on the topic"
+            }
+            "delete records" => "Delete on the topic",
+            _ => "Write on the topic",
+        }),
+        _ => None,
+    }
+}
+
+const CREATE: &str = "Create on the topic or on the cluster, or create the topic yourself";
+
+/// What waiting does not cure, and a client only mentions while its calls time out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The broker does not accept the user.
+    Login,
+    /// No connection with TLS comes about.
+    Tls,
+    /// The user may not do it.
+    Right(Code),
+}
+
+/// The trouble that a client-wide error stands for.
+pub(super) fn trouble(code: Code) -> Option<Trouble> {
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => Some(Trouble::Login),
+        Code::SSL => Some(Trouble::Tls),
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed => Some(Trouble::Right(code)),
+        _ => None,
+    }
 }
 
 /// The engine's error for one of librdkafka's.
@@ -318,6 +377,9 @@ pub(super) enum Failed {
     Unknown(String),
 }
 
+/// librdkafka's words for a partition that could not become part of a transaction.
+const ADDING: &str = "partition(s) to transaction";
+
 /// Judges a transactional call other than the one that ends a transaction.
 pub(super) fn from_transaction(operation: &'static str, error: &KafkaError) -> Failed {
     let KafkaError::Transaction(flags) = error else {
@@ -334,7 +396,9 @@ pub(super) fn from_transaction(operation: &'static str, error: &KafkaError) -> F
 
 /// The same, of a call that rdkafka does not offer.
 pub(super) fn from_flags(operation: &'static str, error: &TransactionError) -> Failed {
-    let mut known = from_code(operation, error.code);
+    // Partitions are added in the background; the next call says that it failed.
+    let cause = if error.message.contains(ADDING) { "send records" } else { operation };
+    let mut known = LogError { operation, ..from_code(cause, error.code) };
     known.message = format!("{}: {}", error.message, known.message);
     let decided = matches!(known.class, ErrorClass::Fenced | ErrorClass::Fatal);
     if error.is_fatal && !decided {
@@ -352,6 +416,34 @@ mod tests {
 
     use super::*;
 
+    const PAGE: &str = "\
+# Errors of Kafka's client
+
+Every error code of librdkafka and of Kafka's brokers has one class, which says what the engine does.
+A test compares this page with the table in the code and regenerates it.
+
+| class | what happens |
+|---|---|
+| retry | nothing has happened; the call is made again, with a pause that grows |
+| abort | the transaction is aborted, its tasks rewind and do the work again |
+| fenced | another producer has the id: the overlay is dropped, a new producer resolves what is open |
+| fatal | the application stops and says why; a person has to act |
+| user | a record is at fault: it goes to the dead letter topic, or stops the application, as configured |
+
+A call on a transaction answers with flags beside the code:
+
+| flags | what happens |
+|---|---|
+| fatal, and the code is `fenced` or `fatal` here | as below |
+| fatal, any other code | nobody knows what happened: a new producer of the same id asks the log |
+| the transaction must be aborted, and the code is `retry` here | abort |
+| a commit that failed without that flag, and the code is not `fenced` | nobody knows, as above |
+| none | as below |
+
+A code that is in no list (a newer broker's) is fatal: what is not understood is not retried. Where a
+right is missing, the error names it with its topic, group or id; [kafka.md](kafka.md) lists them all.
+";
+
     /// Every code that librdkafka of this build can give.
     fn codes() -> Vec<Code> {
         let marks = [Code::Begin, Code::End, Code::EndAll, Code::NoError];
@@ -360,6 +452,33 @@ mod tests {
             .map(Code::from)
             .filter(|code| !marks.contains(code))
             .collect()
+    }
+
+    /// The page of the table, in the order of classes.
+    fn page() -> String {
+        let mut rows: Vec<&Row> = TABLE.iter().collect();
+        rows.sort_by_key(|row| row.class);
+        let mut page = PAGE.to_owned();
+        for row in rows {
+            page.push_str(&format!("\n## {}: {}\n\n", row.class, row.advice));
+            for code in row.codes {
+                page.push_str(&format!("- `{code}`\n"));
+            }
+        }
+        page
+    }
+
+    #[test]
+    fn the_page_of_errors_says_what_the_table_says() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/kafka-errors.md");
+        if std::env::var_os("HEADWATER_WRITE_DOCS").is_some() {
+            std::fs::write(file, page()).expect("the page can be written");
+        }
+        let found = std::fs::read_to_string(file).expect("the page is there");
+        assert!(
+            found == page(),
+            "docs/kafka-errors.md is out of date: run this test with HEADWATER_WRITE_DOCS=1"
+        );
     }
 
     #[test]
@@ -377,7 +496,9 @@ mod tests {
         assert_eq!(error.class, ErrorClass::Fatal);
         let text = error.to_string();
         assert!(text.starts_with("create topic: TopicAuthorizationFailed"), "{text}");
-        assert!(text.ends_with("give this user the missing right (ACL)"), "{text}");
+        assert!(text.contains("give this user Write on the topic (ACL)"), "{text}");
+        let error = from_code("create topics", Code::TopicAuthorizationFailed);
+        assert!(error.to_string().contains("give this user Create"), "{error}");
     }
 
     #[test]

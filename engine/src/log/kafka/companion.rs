@@ -138,10 +138,12 @@ impl Companion {
         self.deliver(&mut backlog, deadline).map_err(Failed::Known)?;
         let CommitRequest { offsets, identity, state } = request;
         if !offsets.is_empty() {
-            self.send_offsets(&offsets, &identity, deadline)?;
+            let sent = self.send_offsets(&offsets, &identity, deadline);
+            sent.map_err(|failed| self.name_topics(failed))?;
         }
         let within = self.shared.settings.request_timeout;
-        self.client().commit_transaction(within).map_err(|error| judge_commit(&error))?;
+        let committed = self.client().commit_transaction(within);
+        committed.map_err(|error| self.name_topics(judge_commit(&error)))?;
         Ok(Committed { state: Some(state), ends: self.deliveries().ends() })
     }
 
@@ -198,6 +200,18 @@ impl Companion {
                 other => other,
             }
         })
+    }
+
+    /// librdkafka does not say which topic may not be written to.
+    fn name_topics(&self, failed: Failed) -> Failed {
+        match failed {
+            Failed::Known(mut known) if known.class == ErrorClass::Fatal => {
+                let topics = self.deliveries().topics();
+                known.message = format!("{} (this producer writes to {topics})", known.message);
+                Failed::Known(known)
+            }
+            other => other,
+        }
     }
 
     fn abort(&self) -> Result<(), Failed> {

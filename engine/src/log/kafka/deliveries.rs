@@ -1,7 +1,7 @@
 //! What the broker says about each record of the open transaction: the offset after the last one of
 //! each partition, or the first refusal. Filled by whoever polls the producer. Knows no thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -111,6 +111,13 @@ impl Deliveries {
         let open = self.open();
         let ends = open.partitions.iter().zip(&open.ends);
         ends.filter_map(|(partition, end)| Some((partition.clone(), (*end)?))).collect()
+    }
+
+    /// The topics that this producer writes to, for messages.
+    pub(super) fn topics(&self) -> String {
+        let open = self.open();
+        let topics: BTreeSet<&str> = open.partitions.iter().map(|p| &*p.topic).collect();
+        topics.into_iter().collect::<Vec<_>>().join(", ")
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -196,7 +196,13 @@ fn poll_events(client: Arc<Client>, state: &State) {
     loop {
         match client.poll(POLL) {
             Some(Ok(message)) => put_back(&message, state),
-            Some(Err(error)) => tracing::debug!(%error, "event of a consumer"),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "event of a consumer");
+                // A coordinator that refuses says so here alone; calls just time out.
+                if let KafkaError::MessageConsumption(_) = &error {
+                    client.context().hear(&error, "");
+                }
+            }
             None => {}
         }
         // Queues of readers hold shares too; the last one must be dropped here, for it may hang.

@@ -27,6 +27,7 @@ mod deliveries;
 mod fetcher;
 mod ffi;
 mod group;
+mod probe;
 mod producer;
 mod reader;
 mod settings;
@@ -209,12 +210,15 @@ impl std::fmt::Debug for KafkaLog {
 }
 
 impl KafkaLog {
-    /// Opens the log and waits until a broker answers, no longer than the settings allow.
+    /// Opens the log and waits until a broker answers, no longer than the settings allow. A
+    /// property `transaction.timeout.ms` goes before the settings' own.
     ///
     /// # Errors
-    /// `Fatal`: no broker answers, or a property is refused; the message says which and what to do.
+    /// `Fatal`: no broker answers, none lets this user in, one is too old, or a property is refused;
+    /// the message says which and what to do.
     pub fn connect(config: &KafkaConfig, settings: KafkaSettings) -> LogResult<Self> {
         let common = settings::common(config, &settings)?;
+        let settings = settings.of(config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let deadlines = Deadlines::start(Arc::clone(&clock))?;
         let admin = Admin::start(&common, &settings, Arc::clone(&clock))?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::config::{GroupProtocol, KafkaConfig};
+use crate::config::{GroupProtocol, KafkaConfig, TRANSACTION_TIMEOUT};
 use crate::error::ErrorClass;
 use crate::log::{GroupRequest, Isolation, LogError, LogResult};
 
@@ -65,26 +65,54 @@ impl Default for KafkaSettings {
     }
 }
 
-/// Properties that the log sets itself. Correctness hangs on each of them.
-const OWN: [&str; 18] = [
-    "acks",
-    "allow.auto.create.topics",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.idempotence",
-    "enable.partition.eof",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "group.remote.assignor",
-    "isolation.level",
-    "message.timeout.ms",
-    "partition.assignment.strategy",
-    "request.required.acks",
-    "transaction.timeout.ms",
-    "transactional.id",
+impl KafkaSettings {
+    /// These settings under what the properties say.
+    ///
+    /// # Errors
+    /// `Fatal`: a property is no number, or too small.
+    pub(super) fn of(self, config: &KafkaConfig) -> LogResult<Self> {
+        let timeout = config.transaction_timeout();
+        let timeout = timeout.map_err(|why| LogError::new(ErrorClass::Fatal, OPERATION, why))?;
+        Ok(Self { transaction_timeout: timeout.unwrap_or(self.transaction_timeout), ..self })
+    }
+}
+
+const OPERATION: &str = "configure Kafka's client";
+
+const EXACTLY_ONCE: &str = "exactly-once depends on it";
+const VARIABLE: &str = "it has a setting of its own (KAFKA_BROKERS)";
+const NAMES: &str = "it follows from the application id";
+const GROUP: &str = "the group has settings of its own (KAFKA_GROUP_PROTOCOL, KAFKA_INSTANCE_ID)";
+const POSITIONS: &str = "positions are the engine's: they are committed with the outputs";
+const DELIVERY: &str = "records are delivered within transaction.timeout.ms, which may be set";
+
+/// Properties that the log sets itself, and why nobody else may. Aliases are listed too.
+pub(super) const OWN: [(&str, &str); 25] = [
+    ("acks", EXACTLY_ONCE),
+    ("allow.auto.create.topics", "topics are created by name, never by use"),
+    ("auto.commit.enable", POSITIONS),
+    ("auto.commit.interval.ms", POSITIONS),
+    ("auto.offset.reset", POSITIONS),
+    ("bootstrap.servers", VARIABLE),
+    ("delivery.timeout.ms", DELIVERY),
+    ("enable.auto.commit", POSITIONS),
+    ("enable.auto.offset.store", POSITIONS),
+    ("enable.gapless.guarantee", EXACTLY_ONCE),
+    ("enable.idempotence", EXACTLY_ONCE),
+    ("enable.partition.eof", "the engine waits for the ends of partitions"),
+    ("group.id", NAMES),
+    ("group.instance.id", GROUP),
+    ("group.protocol", GROUP),
+    ("group.remote.assignor", GROUP),
+    ("isolation.level", EXACTLY_ONCE),
+    ("max.in.flight", EXACTLY_ONCE),
+    ("max.in.flight.requests.per.connection", EXACTLY_ONCE),
+    ("message.timeout.ms", DELIVERY),
+    ("metadata.broker.list", VARIABLE),
+    ("partition.assignment.strategy", GROUP),
+    ("request.required.acks", EXACTLY_ONCE),
+    ("retries", EXACTLY_ONCE),
+    ("transactional.id", NAMES),
 ];
 
 /// The properties of every client.
@@ -94,16 +122,17 @@ const OWN: [&str; 18] = [
 pub(super) fn common(config: &KafkaConfig, settings: &KafkaSettings) -> LogResult<ClientConfig> {
     let mut client = ClientConfig::new();
     for (name, value) in &config.properties {
-        if OWN.contains(&name.as_str()) {
+        if let Some((_, why)) = OWN.iter().find(|(own, _)| own == name) {
             return Err(LogError::new(
                 ErrorClass::Fatal,
-                "configure Kafka's client",
-                format!(
-                    "property {name} belongs to the engine, because exactly-once depends on it; remove it"
-                ),
+                OPERATION,
+                format!("property {name} belongs to the engine, because {why}; remove it"),
             ));
         }
-        client.set(name, value);
+        // A producer's alone, which gets it with what hangs on it.
+        if name != TRANSACTION_TIMEOUT {
+            client.set(name, value);
+        }
     }
     client.set("bootstrap.servers", config.brokers.join(","));
     client.set("client.id", &settings.client_id);
@@ -222,7 +251,7 @@ pub(super) fn producer(
     let timeout = settings.transaction_timeout.as_millis().to_string();
     client
         .set("transactional.id", transactional_id)
-        .set("transaction.timeout.ms", &timeout)
+        .set(TRANSACTION_TIMEOUT, &timeout)
         .set("message.timeout.ms", &timeout)
         .set("enable.idempotence", "true")
         .set("acks", "all")
@@ -290,6 +319,18 @@ mod tests {
         assert_eq!(client.get("queued.max.messages.kbytes"), Some("512"));
         assert_eq!(client.get("queued.min.messages"), Some("2048"));
         assert_eq!(client.get("fetch.message.max.bytes"), Some("524288"));
+    }
+
+    #[test]
+    fn the_transaction_timeout_is_set_with_what_hangs_on_it() {
+        let properties = vec![("transaction.timeout.ms".to_owned(), "60000".to_owned())];
+        let config = KafkaConfig { properties, ..config() };
+        let settings = KafkaSettings::default().of(&config).expect("a number");
+        let common = common(&config, &settings).expect("allowed");
+        let producer = producer(&common, &settings, "app-0");
+        assert_eq!(producer.get("transaction.timeout.ms"), Some("60000"));
+        assert_eq!(producer.get("message.timeout.ms"), Some("60000"));
+        assert_eq!(common.get("transaction.timeout.ms"), None);
     }
 
     #[test]

@@ -56,6 +56,28 @@ pub(super) fn cleanup(settings: &BTreeMap<String, String>) -> Cleanup {
     }
 }
 
+/// What would harm the engine's records in a topic of its own, one sentence each.
+pub(super) fn harmful(topic: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
+    let is = |name: &str| settings.get(name).map(String::as_str);
+    let mut wrong = Vec::new();
+    if let Some(found) = is("message.timestamp.type").filter(|found| *found != "CreateTime") {
+        wrong.push(format!(
+            "internal topic '{topic}': message.timestamp.type is {found}, CreateTime is needed, \
+             because records carry the time that windows are cut by; set it to CreateTime"
+        ));
+    }
+    if let Some(found) = is("retention.bytes").filter(|found| *found != "-1") {
+        let deletes = is("cleanup.policy").is_none_or(|policy| policy.contains("delete"));
+        if deletes {
+            wrong.push(format!(
+                "internal topic '{topic}': retention.bytes is {found}, -1 is needed, because \
+                 records that are still to be read would be deleted by size; set it to -1"
+            ));
+        }
+    }
+    wrong
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +110,26 @@ mod tests {
         let settings = settings(&spec(Cleanup::Delete { retention: None }));
         assert!(settings.contains(&("segment.bytes", "52428800".to_owned())));
         assert!(settings.contains(&("retention.ms", "-1".to_owned())));
+    }
+
+    #[test]
+    fn a_topic_that_changes_or_loses_records_is_named_with_setting_found_and_wanted() {
+        let settings = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+        };
+        let wrong = harmful(
+            "app-x-changelog",
+            &settings(&[
+                ("message.timestamp.type", "LogAppendTime"),
+                ("retention.bytes", "1000"),
+                ("cleanup.policy", "compact,delete"),
+            ]),
+        );
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(wrong[0].contains("'app-x-changelog': message.timestamp.type is LogAppendTime"));
+        let compacted = [("retention.bytes", "1000"), ("cleanup.policy", "compact")];
+        assert_eq!(harmful("t", &settings(&compacted)), [""; 0]);
+        assert_eq!(harmful("t", &settings(&[("retention.bytes", "-1")])), [""; 0]);
     }
 
     #[test]
