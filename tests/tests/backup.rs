@@ -137,7 +137,7 @@ fn a_backup_of_a_directory_in_use_is_a_state_it_was_in() {
         let rows = embedded(&again);
         let all: Vec<u32> = (0..u32::try_from(rows.len()).expect("few")).collect();
         assert_eq!(rows, all, "every row before the last, and whole batches");
-        assert!(rows.len() % 100 == 0 && rows.len() >= before, "{} rows", rows.len());
+        assert!(rows.len().is_multiple_of(100) && rows.len() >= before, "{} rows", rows.len());
         before = rows.len();
     }
     stop.store(true, Ordering::Release);
