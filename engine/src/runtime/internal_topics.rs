@@ -71,7 +71,7 @@ impl Role {
         match cleanup {
             Cleanup::Delete { retention } => retention,
             Cleanup::CompactAndDelete { retention } => Some(retention),
-            Cleanup::Compact => None,
+            Cleanup::Compact | Cleanup::CompactAfter { .. } => None,
         }
     }
 
@@ -99,7 +99,7 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Cleanup::Delete { .. } => "delete",
-            Cleanup::Compact => "compact",
+            Cleanup::Compact | Cleanup::CompactAfter { .. } => "compact",
             Cleanup::CompactAndDelete { .. } => "compact,delete",
         })
     }

@@ -206,7 +206,9 @@ impl Plan {
 
     fn role(&self, topic: &TopicSpec) -> Role {
         match topic.cleanup {
-            Cleanup::Compact | Cleanup::CompactAndDelete { .. } => Role::Changelog,
+            Cleanup::Compact | Cleanup::CompactAfter { .. } | Cleanup::CompactAndDelete { .. } => {
+                Role::Changelog
+            }
             Cleanup::Delete { .. } if self.repartitions.contains(&topic.name) => Role::Repartition,
             Cleanup::Delete { .. } => Role::DeadLetters,
         }
