@@ -67,9 +67,20 @@ impl Serialize for EventTime {
 }
 
 impl<'de> Deserialize<'de> for EventTime {
+    /// From text, or from a number of milliseconds.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or(D::Error::custom("must be an iso-8601 time from 1970 to 9999"))
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Text(String),
+            Millis(i64),
+        }
+        let time = match Form::deserialize(deserializer) {
+            Ok(Form::Text(text)) => Self::parse(&text),
+            Ok(Form::Millis(millis)) => Self::from_millis(millis),
+            Err(_) => None,
+        };
+        time.ok_or(D::Error::custom("must be an iso-8601 time from 1970 to 9999 (or its epoch ms)"))
     }
 }
 

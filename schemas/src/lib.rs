@@ -25,9 +25,17 @@
 //! ```
 
 pub mod adapter;
+pub mod avro;
+pub mod catalogue;
+pub mod commands;
 pub mod envelope;
 pub mod events;
+pub mod evolution;
 mod fields;
 pub mod headers;
+pub mod registry;
+pub mod routing;
 pub mod topics;
+pub mod upcast;
+pub mod validate;
 pub mod violation;

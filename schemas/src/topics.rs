@@ -7,26 +7,105 @@ use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Agent messages and metrics; key: session.
-pub const MONITORING_EVENTS: Topic = Topic {
-    name: Cow::Borrowed("monitoring.events"),
-    partitions: 12,
-    replication_factor: 2,
-    cleanup: Cleanup::Delete,
-    retention: Some(DAY.saturating_mul(3)),
-};
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+const fn topic(
+    name: &'static str,
+    partitions: u32,
+    cleanup: Cleanup,
+    retention: Option<Duration>,
+) -> Topic {
+    Topic { name: Cow::Borrowed(name), partitions, replication_factor: 2, cleanup, retention }
+}
+
+const fn days(days: u32) -> Option<Duration> {
+    Some(DAY.saturating_mul(days))
+}
+
+/// What agents answer; key: session.
+pub static AGENT_RESPONSES: Topic = topic("agent.responses", 3, Cleanup::Delete, days(7));
+
+/// What the manager agent is asked to do; key: session.
+pub static AGENT_TASKS_MANAGER: Topic = topic("agent.tasks.manager", 3, Cleanup::Delete, days(7));
+
+/// What the worker agents are asked to do; key: session.
+pub static AGENT_TASKS_WORKER: Topic = topic("agent.tasks.worker", 3, Cleanup::Delete, days(7));
 
 /// Five-minute rollups; key: `<rolled-up key>@<window start in ms>`.
-pub const ANALYTICS_AGGREGATED: Topic = Topic {
-    name: Cow::Borrowed("analytics.aggregated"),
-    partitions: 6,
-    replication_factor: 2,
-    cleanup: Cleanup::CompactAndDelete,
-    retention: Some(DAY.saturating_mul(30)),
-};
+pub static ANALYTICS_AGGREGATED: Topic =
+    topic("analytics.aggregated", 6, Cleanup::CompactAndDelete, days(30));
+
+/// What the gateway asks; key: correlation id.
+pub static API_REQUESTS: Topic = topic("api.requests", 6, Cleanup::Delete, Some(HOUR));
+
+/// What the gateway is answered; key: correlation id.
+pub static API_RESPONSES: Topic = topic("api.responses", 6, Cleanup::Delete, Some(HOUR));
+
+/// Events of types without a route.
+pub static DEFAULT_EVENTS: Topic = topic("default.events", 3, Cleanup::Delete, days(7));
+
+/// What services answer the order saga; key: order.
+pub static FULFILLMENT_REPLIES: Topic = topic("fulfillment.replies", 6, Cleanup::Delete, days(7));
+
+/// Rules of the event gateway; key: rule.
+pub static GATEWAY_RULES: Topic = topic("gateway.rules", 1, Cleanup::Compact, None);
+
+/// What the order saga asks of the inventory; key: order.
+pub static INVENTORY_COMMANDS: Topic = topic("inventory.commands", 6, Cleanup::Delete, days(7));
+
+/// Features of finished work items; key: session.
+pub static ML_FEATURES: Topic = topic("ml.features", 3, Cleanup::Delete, days(7));
+
+/// Agent messages and metrics; key: session.
+pub static MONITORING_EVENTS: Topic = topic("monitoring.events", 12, Cleanup::Delete, days(3));
+
+/// Commands for orders; key: order.
+pub static ORDER_COMMANDS: Topic = topic("order.commands", 6, Cleanup::Delete, days(7));
+
+/// What happens to orders; key: order.
+pub static ORDERS: Topic = topic("orders", 6, Cleanup::Delete, days(7));
+
+/// What the order saga asks of payment; key: order.
+pub static PAYMENT_COMMANDS: Topic = topic("payment.commands", 6, Cleanup::Delete, days(7));
+
+/// What quality gates say; key: session.
+pub static QUALITY_GATES: Topic = topic("quality.gates", 3, Cleanup::Delete, days(30));
+
+/// Commands for sessions; key: session.
+pub static SESSION_COMMANDS: Topic = topic("session.commands", 6, Cleanup::Delete, days(7));
+
+/// The log of sessions, kept for ever; key: session.
+pub static SESSION_EVENTS: Topic = topic("session.events", 6, Cleanup::Delete, None);
+
+/// What the order saga asks of shipping; key: order.
+pub static SHIPPING_COMMANDS: Topic = topic("shipping.commands", 6, Cleanup::Delete, days(7));
+
+/// Finished work items that wait for quality gates; key: session.
+pub static TASK_COMPLETED: Topic = topic("task.completed", 3, Cleanup::Delete, days(7));
 
 /// Every topic above, by name.
-pub const CATALOGUE: [&Topic; 2] = [&ANALYTICS_AGGREGATED, &MONITORING_EVENTS];
+pub static CATALOGUE: [&Topic; 20] = [
+    &AGENT_RESPONSES,
+    &AGENT_TASKS_MANAGER,
+    &AGENT_TASKS_WORKER,
+    &ANALYTICS_AGGREGATED,
+    &API_REQUESTS,
+    &API_RESPONSES,
+    &DEFAULT_EVENTS,
+    &FULFILLMENT_REPLIES,
+    &GATEWAY_RULES,
+    &INVENTORY_COMMANDS,
+    &ML_FEATURES,
+    &MONITORING_EVENTS,
+    &ORDER_COMMANDS,
+    &ORDERS,
+    &PAYMENT_COMMANDS,
+    &QUALITY_GATES,
+    &SESSION_COMMANDS,
+    &SESSION_EVENTS,
+    &SHIPPING_COMMANDS,
+    &TASK_COMPLETED,
+];
 
 /// What a topic is created with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +201,23 @@ mod tests {
             ]
         );
         assert_eq!(find("no.such.topic"), None);
+    }
+
+    #[test]
+    fn topics_that_one_topology_joins_have_one_number_of_partitions() {
+        for joined in [
+            &[&AGENT_TASKS_MANAGER, &AGENT_TASKS_WORKER, &AGENT_RESPONSES, &QUALITY_GATES][..],
+            &[&SESSION_COMMANDS, &SESSION_EVENTS],
+            &[&ORDER_COMMANDS, &ORDERS, &FULFILLMENT_REPLIES],
+        ] {
+            assert!(joined.iter().all(|topic| topic.partitions == joined[0].partitions));
+        }
+    }
+
+    #[test]
+    fn session_events_are_kept_for_ever() {
+        let settings = SESSION_EVENTS.settings();
+        assert_eq!(settings[1], ("retention.ms", "-1".to_owned()));
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl Violations {
         self.found.is_empty()
     }
 
+    /// How many there are, those left out included.
+    pub(crate) fn len(&self) -> usize {
+        self.found.len() + self.omitted
+    }
+
     pub(crate) fn push(&mut self, path: String, reason: String) {
         if self.found.len() < VIOLATIONS_MAX {
             self.found.push(Violation { path, reason });

@@ -40,7 +40,7 @@ pub struct AgentPerformanceMetric {
 }
 
 /// The kinds of agents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentType {
     /// Analyses tasks and reviews results.
