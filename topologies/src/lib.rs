@@ -6,3 +6,4 @@
 pub mod analytics;
 pub mod examples;
 pub mod platform_event;
+pub mod saga;
