@@ -7,3 +7,4 @@ pub mod analytics;
 pub mod examples;
 pub mod platform_event;
 pub mod saga;
+pub mod session;
