@@ -216,6 +216,7 @@ mod tests {
         let datum = encode(&payload, schema).expect("valid");
         let mut expected = payload;
         expected.insert("findings".into(), json!([]));
+        expected.insert("attempt".into(), json!(1));
         expected.insert("evaluatedAt".into(), json!(1_767_607_200_000_i64));
         expected.insert("threshold".into(), json!(1.0));
         assert_eq!(decode(&datum, schema, schema).expect("ours"), Value::Object(expected));

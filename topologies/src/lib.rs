@@ -6,5 +6,7 @@
 pub mod analytics;
 pub mod examples;
 pub mod platform_event;
+pub mod quality;
 pub mod saga;
 pub mod session;
+pub mod workflow;

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::task::not_negative;
+use super::task::{at_least_one, not_negative};
 use super::{PAYLOAD, Payload};
 use crate::envelope::EventTime;
 use crate::violation::Violations;
@@ -38,6 +38,9 @@ pub struct QualityGateResult {
     pub evaluated_at: EventTime,
     /// How long that took, in milliseconds.
     pub duration_ms: i64,
+    /// Which try of the item it judged, from 1.
+    #[serde(default = "super::work_item::first_attempt")]
+    pub attempt: i32,
 }
 
 impl Payload for QualityGateResult {
@@ -51,5 +54,6 @@ impl Payload for QualityGateResult {
             );
         }
         not_negative(self.duration_ms, "durationMs", violations);
+        at_least_one(self.attempt, "attempt", violations);
     }
 }

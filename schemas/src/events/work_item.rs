@@ -36,7 +36,7 @@ pub struct WorkResult {
     pub output: String,
 }
 
-fn first_attempt() -> i32 {
+pub(super) fn first_attempt() -> i32 {
     1
 }
 
@@ -80,6 +80,9 @@ pub struct WorkItemCompleted {
     pub completed_at: EventTime,
     /// How long the agent worked, in milliseconds.
     pub execution_time: i64,
+    /// The item's type, which the workflow adds for the quality gates.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// Which try it was, from 1.
     #[serde(default = "first_attempt")]
     pub attempt: i32,

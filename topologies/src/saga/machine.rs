@@ -31,8 +31,9 @@ pub trait Step<D, I, O>: Send + Sync {
     /// Its name, of its own within the saga.
     fn name(&self) -> &'static str;
 
-    /// How long one attempt may take, in milliseconds.
-    fn timeout_ms(&self) -> i64;
+    /// How long one attempt may take, in milliseconds; `None` when its parts have deadlines of
+    /// their own (see [`Step::due`]).
+    fn timeout_ms(&self) -> Option<i64>;
 
     /// How many attempts there are.
     fn attempts(&self) -> u32 {
@@ -82,6 +83,7 @@ pub struct Emission<O> {
 #[derive(Debug)]
 pub struct Effects<'e, O> {
     now: EventTime,
+    attempt: u32,
     step_id: String,
     emitted: &'e mut Vec<Emission<O>>,
     number: &'e mut u64,
@@ -91,6 +93,11 @@ impl<O> Effects<'_, O> {
     /// The time of the input.
     pub fn now(&self) -> EventTime {
         self.now
+    }
+
+    /// Which attempt at the step this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// Emits `output` after what was emitted before.
@@ -296,7 +303,8 @@ impl<D, I, O> Definition<D, I, O> {
     ) -> Verdict {
         let step = &*self.steps[step];
         let step_id = format!("{}:{}:{}", record.saga_id, step.name(), record.attempt);
-        let mut effects = Effects { now, step_id, emitted, number: &mut record.emissions };
+        let (attempt, number) = (record.attempt, &mut record.emissions);
+        let mut effects = Effects { now, attempt, step_id, emitted, number };
         act(step, &mut record.data, &mut effects)
     }
 
@@ -313,7 +321,7 @@ impl<D, I, O> Definition<D, I, O> {
             record.attempt = 1;
         }
         record.retry_at = None;
-        record.deadline = Some(later(now, self.steps[step].timeout_ms()));
+        record.deadline = self.steps[step].timeout_ms().map(|timeout| later(now, timeout));
         let verdict =
             self.with_step(record, step, now, emitted, |step, data, fx| step.enter(data, fx));
         self.take(record, step, verdict, now, emitted);
@@ -439,13 +447,15 @@ impl<D, I, O> Definition<D, I, O> {
         }
         let step_id = format!("{}:end", record.saga_id);
         let outputs = (self.ended)(record);
-        let mut effects = Effects { now, step_id, emitted, number: &mut record.emissions };
+        let (attempt, number) = (record.attempt, &mut record.emissions);
+        let mut effects = Effects { now, attempt, step_id, emitted, number };
         for output in outputs {
             effects.emit(output);
         }
     }
 }
 
-fn later(time: EventTime, ms: i64) -> EventTime {
+/// `ms` after `time`, at most the end of time.
+pub(crate) fn later(time: EventTime, ms: i64) -> EventTime {
     EventTime::from_millis(time.as_millis().saturating_add(ms)).unwrap_or(EventTime::MAX)
 }

@@ -29,5 +29,6 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use machine::later;
 pub use machine::{Definition, Effects, Emission, Reaction, Step, Verdict};
 pub use record::{SagaRecord, SagaState, Timing};

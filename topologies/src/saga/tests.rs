@@ -32,8 +32,8 @@ impl Step<Vec<String>, Input, String> for Scripted {
         self.name
     }
 
-    fn timeout_ms(&self) -> i64 {
-        100
+    fn timeout_ms(&self) -> Option<i64> {
+        Some(100)
     }
 
     fn attempts(&self) -> u32 {

@@ -40,6 +40,7 @@ fn done(task_id: &str) -> Request {
         result: WorkResult { success: true, output: String::new() },
         completed_at: time(5),
         execution_time: 1,
+        kind: None,
         attempt: 1,
     })
 }
