@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on this machine, and says what. Arguments: `build` (compilers, Rust),
-# `test` (Java, Maven, Python, OpenSSL, Kafka's jars). What is there already is left alone.
+# `test` (Java, Maven, Python, OpenSSL, Kafka's jars, a schema registry). What is there already is left
+# alone.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/env.sh
@@ -102,6 +103,7 @@ for what in "$@"; do
     test)
         install_missing test_packages
         scripts/kafka-jars.sh
+        scripts/registry-jars.sh
         ;;
     *) die "unknown group '$what': build or test" ;;
     esac

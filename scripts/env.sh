@@ -3,6 +3,7 @@ export HEADWATER_CACHE="${HEADWATER_CACHE:-$HOME/.cache/headwater}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HEADWATER_CACHE/target}"
 export NOCXX_TARGET_DIR="$HEADWATER_CACHE/target-nocxx"
 export KAFKA_JARS="$HEADWATER_CACHE/jars/kafka-4.3.1"
+export REGISTRY_HOME="$HEADWATER_CACHE/jars/apicurio-registry-2.6.13"
 case ":$PATH:" in
 *":$HOME/.cargo/bin:"*) ;;
 *) export PATH="$HOME/.cargo/bin:$PATH" ;;

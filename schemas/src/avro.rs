@@ -77,6 +77,14 @@ pub fn frame(id: u32, datum: Vec<u8>) -> Vec<u8> {
     get_payload(id, datum)
 }
 
+/// A schema from its text, as a registry gives it.
+///
+/// # Errors
+/// [`AvroError::Datum`] when it is none.
+pub fn parse_schema(text: &str) -> Result<Schema, AvroError> {
+    Ok(Schema::parse_str(text)?)
+}
+
 /// A JSON payload as an Avro datum.
 ///
 /// # Errors

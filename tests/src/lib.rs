@@ -1,7 +1,7 @@
 //! Test support, shared by every suite under `tests/tests/`: the project's own sources as text,
-//! repeated proofs and their seeds, child processes to crash, a real Kafka broker, and the checker
-//! that recomputes results independently. Apart from the checker it knows no topology and judges
-//! nothing; the suites do.
+//! repeated proofs and their seeds, child processes to crash, a real Kafka broker and schema
+//! registry, and the checker that recomputes results independently. Apart from the checker it knows
+//! no topology and judges nothing; the suites do.
 
 pub mod checker;
 pub mod child;
@@ -12,6 +12,7 @@ pub mod joined;
 pub mod kafka_broker;
 pub mod log_contract;
 pub mod proof;
+pub mod schema_registry;
 pub mod slice;
 pub mod source;
 pub mod stepped_log;
