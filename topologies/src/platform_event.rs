@@ -5,7 +5,7 @@
 use headwater::serde::{Serde, SerdeError, SharedSerde};
 use headwater_schemas::adapter::parse_any;
 use headwater_schemas::envelope::DomainEvent;
-use headwater_schemas::events::Event;
+use headwater_schemas::events::{Event, canonical_type};
 
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
@@ -34,10 +34,18 @@ impl PlatformEvent {
 
 /// Events as JSON: any envelope is read, the canonical one is written.
 pub fn platform_events() -> SharedSerde<PlatformEvent> {
-    PlatformEventSerde.shared()
+    PlatformEventSerde { only: None }.shared()
 }
 
-struct PlatformEventSerde;
+/// The same, for a reader of one event type: payloads of other types are not looked at, and count
+/// as unknown. Whether they are valid is not this reader's business.
+pub fn platform_events_of(event_type: &'static str) -> SharedSerde<PlatformEvent> {
+    PlatformEventSerde { only: Some(event_type) }.shared()
+}
+
+struct PlatformEventSerde {
+    only: Option<&'static str>,
+}
 
 impl Serde<PlatformEvent> for PlatformEventSerde {
     fn serialize(&self, value: &PlatformEvent, into: &mut Vec<u8>) -> Result<(), SerdeError> {
@@ -49,7 +57,12 @@ impl Serde<PlatformEvent> for PlatformEventSerde {
         let refused =
             |error: headwater_schemas::violation::EventError| SerdeError::other(error.to_string());
         let event = parse_any(bytes, None).map_err(refused)?.event;
-        let payload = Event::of(&event).map_err(refused)?;
+        let payload = match self.only {
+            Some(only) if canonical_type(&event.event_type) != only => {
+                Event::Unknown { event_type: event.event_type.clone() }
+            }
+            _ => Event::of(&event).map_err(refused)?,
+        };
         Ok(PlatformEvent { event, payload })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use headwater_schemas::adapter::parse_any;
 use headwater_schemas::envelope::EventTime;
-use headwater_schemas::events::Event;
+use headwater_schemas::events::{AgentPerformanceMetric, Event, canonical_type};
 use headwater_topologies::analytics::load::{Load, Profile};
 use headwater_topologies::analytics::rollup::Rollup;
 use headwater_topologies::analytics::sketch::Sketch;
@@ -175,15 +175,18 @@ fn parsed(value: &[u8], record_time: i64) -> Judged {
     if adapted.event.metadata.timestamp.as_millis() > record_time.saturating_add(3_600_000) {
         return Judged::Bad;
     }
+    if canonical_type(&adapted.event.event_type) != AgentPerformanceMetric::EVENT_TYPE {
+        return Judged::Other;
+    }
     match Event::of(&adapted.event) {
         Err(_) => Judged::Bad,
-        Ok(Event::Unknown { .. }) => Judged::Other,
         Ok(Event::AgentPerformanceMetric(metric)) => Judged::Metric(metric::Measured {
             time: adapted.event.metadata.timestamp.as_millis(),
             metric: metric.metric.name().to_owned(),
             value: metric.value,
             failed: metric.success == Some(false),
         }),
+        Ok(other) => panic!("a metric is not {other:?}"),
     }
 }
 

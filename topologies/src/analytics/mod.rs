@@ -34,13 +34,13 @@ use headwater::record::{Headers, Record, Windowed};
 use headwater::serde::{Serde, SerdeError, SharedSerde, serdes};
 use headwater::shell::Application;
 use headwater_schemas::envelope::{EventTime, VERSION};
-use headwater_schemas::events::{AnalyticsRollup, Event};
+use headwater_schemas::events::{AgentPerformanceMetric, AnalyticsRollup, Event};
 use headwater_schemas::{headers, topics};
 
 pub use self::bytes::DecodeError;
 use self::rollup::Rollup;
 use self::route::AnalyticsRoute;
-use crate::platform_event::{PlatformEvent, event_keys, platform_events};
+use crate::platform_event::{PlatformEvent, event_keys, platform_events_of};
 
 /// Length of a window.
 pub const WINDOW_MS: i64 = 5 * 60 * 1_000;
@@ -90,15 +90,21 @@ pub fn topology(b: &StreamsBuilder) {
 
 /// Adds the topology to `b`.
 pub fn topology_with(b: &StreamsBuilder, options: Options) {
-    let metrics = Consumed::with(event_keys(), platform_events())
-        .timestamp_extractor(|_, event: &PlatformEvent, record_time| event.time(record_time))
-        .on_dropped(OnDropped::DeadLetter);
+    let metrics =
+        Consumed::with(event_keys(), platform_events_of(AgentPerformanceMetric::EVENT_TYPE))
+            .timestamp_extractor(|_, event: &PlatformEvent, record_time| event.time(record_time))
+            .on_dropped(OnDropped::DeadLetter);
     let windows = TimeWindows::tumbling(millis(WINDOW_MS), millis(GRACE_MS));
     b.stream(&topics::MONITORING_EVENTS.name, metrics)
         .filter(|_, event| matches!(event.payload, Event::AgentPerformanceMetric(_)))
         .named("metrics-only")
         .group_by_key(
-            Grouped::with("by-key", event_keys(), platform_events()).on_dropped(options.late),
+            Grouped::with(
+                "by-key",
+                event_keys(),
+                platform_events_of(AgentPerformanceMetric::EVENT_TYPE),
+            )
+            .on_dropped(options.late),
         )
         .windowed_by(windows)
         .aggregate(
