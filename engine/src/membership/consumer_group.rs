@@ -6,7 +6,7 @@
 //! assignment that does not is *torn*: members subscribe to different topics (two versions of a
 //! topology at once), a topic is newer than the coordinator's picture of the cluster, or somebody
 //! else in the group assigns otherwise. A torn task is nobody's to run, so it is waited for, and said;
-//! after [`TORN_FOR`] it is an error.
+//! after a minute it is an error.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

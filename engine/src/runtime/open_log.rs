@@ -16,7 +16,7 @@ use crate::log::embedded::EmbeddedLog;
 use crate::time::{Clock, SystemClock};
 use headwater_state::directory::StateDirectory;
 
-/// See the [module](self).
+/// A log that was opened without applications, to be read. No task runs; dropped, it is closed.
 pub struct OpenLog {
     log: Arc<dyn Log>,
     embedded: Option<Arc<EmbeddedLog>>,

@@ -248,7 +248,7 @@ impl StorePartition {
     }
 
     /// The derived rows of times up to `to_ms`, included, by time; see
-    /// [`time_first`](crate::layout::time_first).
+    /// [`time_first`].
     ///
     /// # Errors
     /// The database's own.

@@ -110,7 +110,7 @@ impl VersionedStore {
     /// Sets the value of a key (`None` deletes it) since a time, until the next version's.
     ///
     /// # Errors
-    /// `Invalid` when the key is too long; else as [`latest`](Self::latest).
+    /// `Invalid` when the key is too long; else as [`latest`](VersionedReads::latest).
     pub fn put(&mut self, key: &[u8], since_ms: i64, value: Option<&[u8]>) -> Result<PutOutcome> {
         check_key(key)?;
         if since_ms < 0 {

@@ -31,7 +31,7 @@ pub fn password(user: &str) -> String {
     format!("{user}-secret")
 }
 
-/// See the [module](self).
+/// A broker that lets nobody in without a name, and its users.
 #[derive(Debug)]
 pub struct SecuredBroker {
     broker: KafkaBroker,
