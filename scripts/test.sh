@@ -13,7 +13,7 @@ stages=(deps:420 build:2700 lint:420 unit:300 doctests:180 suites:300)
 while read -r suite limit _; do
     [ "$limit" = 0 ] || stages+=("$suite:$limit")
 done < <(grep -v '^#' scripts/proofs.txt)
-stages+=(planted:900 commands:180 rustdoc:180 fresh:10)
+stages+=(planted:1200 commands:180 rustdoc:180 fresh:10)
 
 built="$CARGO_TARGET_DIR/.headwater-built"
 
