@@ -15,6 +15,7 @@ mod runtime {
     mod refused;
     mod restore;
     mod takeover;
+    mod topics;
     mod unheld;
     mod world;
 }

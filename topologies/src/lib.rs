@@ -4,6 +4,7 @@
 //! underneath.
 
 pub mod analytics;
+pub mod conventions;
 pub mod examples;
 pub mod platform_event;
 pub mod quality;

@@ -11,7 +11,9 @@ use super::stream::KStream;
 use super::table::{KTable, getter_of};
 use crate::operators::source::{Reading, Source};
 use crate::operators::table_source::TableSource;
+use crate::processor::drops::DeadLetter;
 use crate::processor::node::{Node, SourceCell};
+use crate::record::{Headers, TopicSpec};
 use crate::store::{StateStore, StoreHandle, StoreKind, StoreSpec, Stored};
 use crate::topology::graph::{
     EdgeType, Graph, NewNode, Role, Supplier, Table, TableKind, TopicName,
@@ -113,6 +115,31 @@ impl StreamsBuilder {
     /// Adds a store for processors.
     pub fn add_store<S: StateStore>(&self, stored: Stored<S>) -> StoreHandle<S> {
         StoreHandle::new(self.graph.borrow_mut().add_store(stored.spec), self.id)
+    }
+
+    /// Says how a topic that the topology reads or writes is to be. The embedded log creates it so; on
+    /// Kafka it is compared with what exists, and never changed. The dead letter topic of a declared
+    /// topic can be declared too.
+    ///
+    /// ```
+    /// use headwater::dsl::StreamsBuilder;
+    /// use headwater::record::{Cleanup, TopicSpec};
+    ///
+    /// let b = StreamsBuilder::new();
+    /// let cleanup = Cleanup::Delete { retention: Some(std::time::Duration::from_secs(86_400)) };
+    /// b.declare_topic(TopicSpec { name: "orders".into(), partitions: 12, cleanup });
+    /// ```
+    pub fn declare_topic(&self, topic: TopicSpec) {
+        self.graph.borrow_mut().declare(topic);
+    }
+
+    /// Adds headers to every dead letter of the topology, after the engine's own; the last such
+    /// function counts.
+    pub fn dead_letter_headers(
+        &self,
+        add: impl Fn(&DeadLetter<'_>, &mut Headers) + Send + Sync + 'static,
+    ) {
+        self.graph.borrow_mut().dead_letter_headers = Some(Box::new(add));
     }
 
     /// The stream that the node of this name emits, for topologies put together from modules. The

@@ -30,6 +30,7 @@ use crate::actor::{Bell, Ticket};
 use crate::error::{Classified, ErrorClass};
 use crate::record::batch::RecordBatch;
 pub use crate::record::fetched::{CommittedOffset, Fetched};
+pub use crate::record::{Cleanup, TopicSpec};
 use crate::record::{RecordPrint, TopicPartition};
 pub use group::{GroupEvent, GroupMember, GroupRequest};
 
@@ -85,39 +86,6 @@ impl Classified for LogError {
     fn class(&self) -> ErrorClass {
         self.class
     }
-}
-
-/// A topic as it is to be, or as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicSpec {
-    /// The topic's name.
-    pub name: Arc<str>,
-    /// How many partitions it has.
-    pub partitions: u32,
-    /// What happens to old records.
-    pub cleanup: Cleanup,
-}
-
-/// What a log does with old records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cleanup {
-    /// Deletes records older than the retention; `None` keeps them for ever.
-    Delete {
-        /// How long a record is kept after its timestamp.
-        retention: Option<Duration>,
-    },
-    /// Keeps the last record of each key; a null value deletes the key.
-    Compact,
-    /// As [`Compact`](Self::Compact), but no record before it is this old: versions of a key.
-    CompactAfter {
-        /// How long every record is kept after it was written.
-        lag: Duration,
-    },
-    /// Both: the last record of each key, no longer than the retention.
-    CompactAndDelete {
-        /// How long a record is kept after its timestamp.
-        retention: Duration,
-    },
 }
 
 /// Which records a reader sees.

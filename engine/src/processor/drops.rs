@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::record::{Headers, TopicPartition};
+use crate::record::{Headers, Place, TopicPartition};
 
 /// Why a record was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +73,26 @@ pub(crate) struct Dropped {
     pub(crate) detail: String,
     pub(crate) dead_letter: bool,
 }
+
+/// A dead letter on its way, for a topology that adds headers of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct DeadLetter<'a> {
+    /// Where the record was read; of an output that a flush wrote, where it was to go, at offset -1.
+    pub place: &'a Place,
+    /// The record's headers.
+    pub headers: &'a Headers,
+    /// The name of the [`DropReason`].
+    pub reason: &'a str,
+    /// The node.
+    pub node: &'a str,
+    /// What happened.
+    pub message: &'a str,
+    /// Wall-clock time of the task, in milliseconds.
+    pub wall_ms: i64,
+}
+
+/// Adds headers to a dead letter.
+pub(crate) type DeadLetterHeaders = dyn Fn(&DeadLetter<'_>, &mut Headers) + Send + Sync;
 
 /// An output that the log refuses and that no record being processed is the cause of.
 #[derive(Debug, Clone)]

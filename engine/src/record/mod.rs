@@ -9,6 +9,7 @@ pub mod fetched;
 pub mod headers;
 mod print;
 pub mod stamp;
+mod topic;
 pub(crate) mod varint;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub use batch::{BatchCursor, BatchError, RawRecord, RecordBatch, RecordBatchBuilder};
 pub use headers::{Header, Headers, HeadersError, RawHeaders};
 pub use print::RecordPrint;
+pub use topic::{Cleanup, TopicSpec};
 
 /// One partition of one topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -125,13 +125,18 @@ impl Plan {
             repartitions,
             holds_state,
         };
-        plan.internal = plan.internal_topics(config, &counts);
+        plan.internal = plan.internal_topics(topology, config, &counts);
         counts.extend(plan.internal.iter().map(|t| (Arc::clone(&t.name), t.partitions)));
         plan.counts = Arc::new(counts);
         Ok(plan)
     }
 
-    fn internal_topics(&self, config: &StreamsConfig, counts: &Counts) -> Vec<TopicSpec> {
+    fn internal_topics(
+        &self,
+        topology: &Topology,
+        config: &StreamsConfig,
+        counts: &Counts,
+    ) -> Vec<TopicSpec> {
         let mut topics: BTreeMap<Arc<str>, TopicSpec> = BTreeMap::new();
         let mut add = |name: Arc<str>, partitions: u32, cleanup: Cleanup| {
             topics.entry(Arc::clone(&name)).or_insert(TopicSpec { name, partitions, cleanup });
@@ -144,7 +149,8 @@ impl Plan {
             for topic in &subtopology.inputs {
                 let configured = config.dead_letter_topic.as_deref();
                 let dead = dead_letter_topic(topic, &self.application, configured);
-                add(dead, counts[topic], forever);
+                let cleanup = topology.declared(&dead).map_or(forever, |topic| topic.cleanup);
+                add(dead, counts[topic], cleanup);
             }
             for &store in subtopology.stores.iter().filter(|_| !self.holds_state) {
                 let spec = &self.stores[store];

@@ -32,7 +32,8 @@ pub(crate) struct TopicSetup {
     topology: Arc<Topology>,
     config: StreamsConfig,
     external: ExternalTopics,
-    /// Partitions of external topics that are created when missing; `None` creates none.
+    /// Partitions of external topics that are created when missing and not declared; `None` creates
+    /// none.
     create: Option<u32>,
     stage: Stage,
     backoff: Backoff,
@@ -123,6 +124,11 @@ impl TopicSetup {
     fn found_external(&mut self, found: &[TopicSpec]) -> Result<(), String> {
         let counts: Counts =
             found.iter().map(|topic| (Arc::clone(&topic.name), topic.partitions)).collect();
+        for found in found {
+            if let Some(declared) = self.topology.declared(&found.name).filter(|d| *d != found) {
+                tracing::warn!(%found, %declared, "topic differs from its declaration; it stays");
+            }
+        }
         let missing: BTreeSet<_> =
             self.external.all().into_iter().filter(|topic| !counts.contains_key(topic)).collect();
         match self.create {
@@ -130,17 +136,30 @@ impl TopicSetup {
                 let holds_state = self.log.holds_state();
                 let plan = Plan::new(&self.topology, &self.config, &counts, holds_state)
                     .map_err(|mistakes| mistakes.join("; "))?;
+                tracing::info!(
+                    application = &*plan.application,
+                    tasks = plan.space.tasks().count(),
+                    input_partitions = plan.input_partitions(),
+                    "planned"
+                );
                 let created = self.log.create_topics(plan.internal.clone());
                 self.stage = Stage::CreateInternal(Box::new(plan), created);
             }
             Some(partitions) => {
                 let cleanup = Cleanup::Delete { retention: None };
-                let spec = |name| TopicSpec { name, partitions, cleanup };
+                let spec = |name: Arc<str>| match self.topology.declared(&name) {
+                    Some(declared) => declared.clone(),
+                    None => TopicSpec { name, partitions, cleanup },
+                };
                 let topics = missing.into_iter().map(spec).collect();
                 self.stage = Stage::CreateExternal(self.log.create_topics(topics));
             }
             None => {
-                let names: Vec<_> = missing.iter().map(|topic| format!("'{topic}'")).collect();
+                let name = |topic: &Arc<str>| match self.topology.declared(topic) {
+                    Some(declared) => declared.to_string(),
+                    None => format!("'{topic}'"),
+                };
+                let names: Vec<_> = missing.iter().map(name).collect();
                 return Err(format!(
                     "topics {} do not exist: create them, the topology reads or writes them",
                     names.join(", ")

@@ -57,7 +57,8 @@ pub struct StreamsParts {
     pub overlay_bytes: usize,
     /// Bytes that wait in all input queues together, unless the configuration says how many in one.
     pub queue_bytes: usize,
-    /// Creates missing external topics with so many partitions; `None` refuses to start.
+    /// Creates missing external topics, those that the topology does not declare with so many
+    /// partitions; `None` refuses to start.
     pub create_topics: Option<u32>,
 }
 

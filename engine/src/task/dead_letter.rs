@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{StreamTask, TaskError, damaged};
-use crate::processor::drops::Dropped;
+use crate::processor::drops::{DeadLetter, Dropped};
 use crate::record::{Headers, Place, TaskId};
 
 /// What is said of a dead letter.
@@ -41,20 +41,21 @@ pub fn dead_letter_topic(topic: &str, application_id: &str, configured: Option<&
     }
 }
 
+/// As much of a message as a header takes.
+fn shortened(message: &str) -> &str {
+    let mut cut = message.len().min(MESSAGE_BYTES_MAX);
+    while !message.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    &message[..cut]
+}
+
 /// The record's headers and what is to be said.
 pub(super) fn headers(original: &Headers, place: &Place, task: TaskId, why: &Why<'_>) -> Headers {
     let mut headers = original.clone();
-    let mut message = why.message.to_owned();
-    if message.len() > MESSAGE_BYTES_MAX {
-        let mut cut = MESSAGE_BYTES_MAX;
-        while !message.is_char_boundary(cut) {
-            cut -= 1;
-        }
-        message.truncate(cut);
-    }
     let mut add = |name: &str, value: String| headers.append(name, Some(Bytes::from(value)));
     add("__streams.errors.exception", why.reason.to_owned());
-    add("__streams.errors.message", message);
+    add("__streams.errors.message", shortened(why.message).to_owned());
     add("__streams.errors.topic", place.partition.topic.to_string());
     add("__streams.errors.partition", place.partition.partition.to_string());
     add("__streams.errors.offset", place.offset.to_string());
@@ -65,6 +66,22 @@ pub(super) fn headers(original: &Headers, place: &Place, task: TaskId, why: &Why
 }
 
 impl StreamTask {
+    /// What the topology says besides.
+    pub(super) fn add_headers(
+        &self,
+        original: &Headers,
+        place: &Place,
+        why: &Why<'_>,
+        headers: &mut Headers,
+    ) {
+        if let Some(add) = self.topology.dead_letter_headers() {
+            let Why { reason, node, message } = *why;
+            let message = shortened(message);
+            let wall_ms = self.state.wall_ms;
+            add(&DeadLetter { place, headers: original, reason, node, message, wall_ms }, headers);
+        }
+    }
+
     /// Puts the record that is being processed on its dead letter topic.
     pub(super) fn dead_letter(&mut self, input: usize, drop: &Dropped) -> Result<(), TaskError> {
         let queue = &self.queues[input];
@@ -72,7 +89,8 @@ impl StreamTask {
         let place = self.state.place.as_ref().expect("a record is being processed");
         let why = Why { reason: drop.reason.as_str(), node: &drop.node, message: &drop.detail };
         let original = raw.headers.decode().unwrap_or_default();
-        let all = headers(&original, place, self.id, &why);
+        let mut all = headers(&original, place, self.id, &why);
+        self.add_headers(&original, place, &why, &mut all);
         let topic = dead_letter_topic(
             &place.partition.topic,
             &self.settings.application_id,
@@ -81,17 +99,16 @@ impl StreamTask {
         let partitions = self.settings.partition_counts.get(&topic).copied().unwrap_or(1);
         let lane = self.state.outbox.topic(&topic);
         let partition = self.id.partition % partitions;
+        // Headers that are full already cannot take ours: the letter goes without the original's.
+        let mut ours = headers(Headers::empty(), place, self.id, &why);
+        self.add_headers(&original, place, &why, &mut ours);
         let outbox = &mut self.state.outbox;
         let time = raw.timestamp.max(0);
         let whole = outbox.append(lane, partition, time, raw.key, raw.value, &all);
-        // Headers that are full already cannot take ours: the letter goes without the original's.
-        let written = whole.or_else(|_| {
-            let ours = headers(Headers::empty(), place, self.id, &why);
-            outbox.append(lane, partition, time, raw.key, raw.value, &ours)
-        });
+        let written =
+            whole.or_else(|_| outbox.append(lane, partition, time, raw.key, raw.value, &ours));
         // Nor can a record that is as large as the log takes: its place says where it lies whole.
         let written = written.or_else(|_| {
-            let mut ours = headers(Headers::empty(), place, self.id, &why);
             let bytes = raw.value.map_or(0, <[u8]>::len).to_string();
             ours.append("headwater.value-bytes", Some(bytes.into()));
             outbox.append(lane, partition, time, None, None, &ours)

@@ -78,6 +78,7 @@ impl StreamTask {
         let place = Place { partition: refused.to.clone(), offset: -1 };
         let why = Why { reason, node: &refused.node, message: &refused.why };
         let mut headers = dead_letter::headers(&refused.headers, &place, self.id, &why);
+        self.add_headers(&refused.headers, &place, &why, &mut headers);
         let outbox = &mut self.state.outbox;
         let (lane, partition) = (outbox.topic(&topic), self.id.partition % partitions);
         let (time, key) = (refused.timestamp, refused.key.as_deref());

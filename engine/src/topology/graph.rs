@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::mistake::Mistake;
 use crate::operators::table_store::TableStore;
+use crate::processor::drops::DeadLetterHeaders;
 use crate::processor::node::Node;
+use crate::record::TopicSpec;
 use crate::serde::SharedSerde;
 use crate::store::{StoreKind, StoreSpec};
 
@@ -202,6 +204,7 @@ impl NewNode {
     }
 }
 
+/// The checked parts of a topology, as they are added.
 #[derive(Default)]
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<GraphNode>,
@@ -209,6 +212,9 @@ pub(crate) struct Graph {
     pub(crate) repartitions: Vec<Repartition>,
     pub(crate) globals: Vec<GlobalTable>,
     pub(crate) mistakes: Vec<Mistake>,
+    /// What the topology says of topics it does not own.
+    pub(crate) topics: Vec<TopicSpec>,
+    pub(crate) dead_letter_headers: Option<Box<DeadLetterHeaders>>,
 }
 
 /// A global table of the topology.
@@ -228,6 +234,22 @@ pub(crate) struct Repartition {
 }
 
 impl Graph {
+    /// Declares a topic, as often as one likes, always the same.
+    pub(crate) fn declare(&mut self, topic: TopicSpec) {
+        if topic.partitions == 0 {
+            self.mistakes.push(Mistake::NoPartitions { topic: topic.name.to_string() });
+        }
+        match self.topics.iter().find(|known| known.name == topic.name) {
+            None => self.topics.push(topic),
+            Some(known) if *known == topic => {}
+            Some(known) => self.mistakes.push(Mistake::DeclaredTwice {
+                topic: topic.name.to_string(),
+                one: known.to_string(),
+                other: topic.to_string(),
+            }),
+        }
+    }
+
     pub(crate) fn add(&mut self, new: NewNode) -> usize {
         let index = self.nodes.len();
         let name: Arc<str> = match &new.name {

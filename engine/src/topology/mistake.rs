@@ -28,6 +28,22 @@ pub enum Mistake {
         /// The operator.
         operator: &'static str,
     },
+    /// A topic is declared without partitions.
+    #[error("topic `{topic}` is declared with 0 partitions; it needs at least 1")]
+    NoPartitions {
+        /// The topic.
+        topic: String,
+    },
+    /// A topic is declared in two ways.
+    #[error("topic `{topic}` is declared as {one} and as {other}; declare it once")]
+    DeclaredTwice {
+        /// The topic.
+        topic: String,
+        /// The first declaration.
+        one: String,
+        /// The second.
+        other: String,
+    },
     /// No node has this name.
     #[error("no node is named `{name}`; name one with `.named(\"{name}\")` before it is looked up")]
     UnknownNode {

@@ -13,7 +13,9 @@ pub use describe::{DescribedNode, Description};
 pub use graph::GlobalTable;
 pub use mistake::{Mistake, TopologyError};
 
+use crate::processor::drops::DeadLetterHeaders;
 use crate::processor::node::{Node, Slot};
+use crate::record::TopicSpec;
 use crate::store::StoreSpec;
 use graph::{Graph, Instance, Role};
 
@@ -86,6 +88,21 @@ impl Topology {
         } else {
             Err(TopologyError { mistakes: graph.mistakes })
         }
+    }
+
+    /// What the topology says of topics that it reads or writes and does not own.
+    pub fn declared_topics(&self) -> &[TopicSpec] {
+        &self.graph.topics
+    }
+
+    /// The declaration of this topic.
+    pub fn declared(&self, topic: &str) -> Option<&TopicSpec> {
+        self.graph.topics.iter().find(|declared| *declared.name == *topic)
+    }
+
+    /// Headers that the topology adds to its dead letters.
+    pub(crate) fn dead_letter_headers(&self) -> Option<&DeadLetterHeaders> {
+        self.graph.dead_letter_headers.as_deref()
     }
 
     /// The stores, in the order they were added.

@@ -6,7 +6,7 @@ use headwater::dsl::{
     Consumed, Grouped, Joined, Materialized, Repartitioned, StreamsBuilder, TimeWindows,
 };
 use headwater::processor::{NodeError, Processor, ProcessorContext};
-use headwater::record::Record;
+use headwater::record::{Cleanup, Record, TopicSpec};
 use headwater::serde::serdes::{i64, string};
 use headwater::store::Stored;
 
@@ -114,4 +114,22 @@ fn a_store_of_another_builder_is_refused() {
     let clicks = b.stream("clicks", Consumed::with(string(), i64()));
     clicks.process(|| Pass, &[foreign.id()]).for_each(|_, _| ());
     assert!(message(b).contains("names a store of another builder"));
+}
+
+#[test]
+fn a_topic_that_is_declared_in_two_ways_or_without_partitions_is_refused() {
+    let spec = |partitions| TopicSpec {
+        name: "clicks".into(),
+        partitions,
+        cleanup: Cleanup::Delete { retention: None },
+    };
+    let b = StreamsBuilder::new();
+    b.stream("clicks", Consumed::with(string(), i64())).for_each(|_, _| ());
+    b.declare_topic(spec(3));
+    b.declare_topic(spec(3));
+    b.declare_topic(spec(0));
+    let text = message(b);
+    for part in ["declared with 0 partitions", "with 3 partitions, kept for ever and as"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }

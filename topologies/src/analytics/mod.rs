@@ -40,6 +40,7 @@ use headwater_schemas::{headers, topics};
 pub use self::bytes::DecodeError;
 use self::rollup::Rollup;
 use self::route::AnalyticsRoute;
+use crate::conventions;
 use crate::platform_event::{PlatformEvent, event_keys, platform_events_of};
 
 /// Length of a window.
@@ -90,6 +91,7 @@ pub fn topology(b: &StreamsBuilder) {
 
 /// Adds the topology to `b`.
 pub fn topology_with(b: &StreamsBuilder, options: Options) {
+    conventions::follow(b, &[&topics::MONITORING_EVENTS, &topics::ANALYTICS_AGGREGATED]);
     let metrics =
         Consumed::with(event_keys(), platform_events_of(AgentPerformanceMetric::EVENT_TYPE))
             .timestamp_extractor(|_, event: &PlatformEvent, record_time| event.time(record_time))

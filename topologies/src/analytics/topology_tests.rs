@@ -144,6 +144,10 @@ fn a_bad_value_is_dead_lettered_with_its_paths_and_the_rest_goes_on() {
         assert!(message.contains(path), "{message}");
     }
     assert_eq!(header(&letters[0], "__streams.errors.topic"), "monitoring.events");
+    assert_eq!(header(&letters[0], headers::ORIGINAL_TOPIC), "monitoring.events");
+    assert_eq!(header(&letters[0], headers::ERROR_MESSAGE), message);
+    assert_eq!(header(&letters[0], headers::FINAL_RETRY_COUNT), "0");
+    assert!(header(&letters[0], headers::DLQ_TIMESTAMP).parse::<i64>().is_ok());
     assert_eq!(bench.told().len(), 1);
 }
 
