@@ -32,6 +32,33 @@ pub enum OnError {
     Fail,
 }
 
+/// How often a record takes effect, whatever fails: Kafka Streams' `processing.guarantee`.
+///
+/// The embedded log knows one guarantee only: its commit is one batch, so it is exactly once and
+/// costs nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProcessingGuarantee {
+    /// Once: outputs, changelogs and input offsets are one transaction.
+    #[default]
+    ExactlyOnceV2,
+    /// Once or more: outputs and changelogs are delivered, then the offsets are committed, then the
+    /// state is written. After a failure what was not committed is done again, and both its outputs
+    /// and its changes of state are there twice.
+    AtLeastOnce,
+}
+
+impl std::str::FromStr for ProcessingGuarantee {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "exactly_once_v2" => Ok(Self::ExactlyOnceV2),
+            "at_least_once" => Ok(Self::AtLeastOnce),
+            _ => Err(format!("'{text}' is neither exactly_once_v2 nor at_least_once")),
+        }
+    }
+}
+
 /// Settings of one application id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamsConfig {
@@ -39,6 +66,8 @@ pub struct StreamsConfig {
     pub application_id: String,
     /// How often a thread commits, if there is something to commit.
     pub commit_interval: Duration,
+    /// How often a record takes effect on Kafka.
+    pub processing_guarantee: ProcessingGuarantee,
     /// How many stream threads run its tasks.
     pub threads: usize,
     /// A thread commits before its uncommitted state exceeds this many bytes. `None` takes the
@@ -69,6 +98,7 @@ impl StreamsConfig {
         Self {
             application_id: application_id.into(),
             commit_interval: Duration::from_millis(100),
+            processing_guarantee: ProcessingGuarantee::default(),
             threads: 1,
             overlay_limit: None,
             queue_bytes: None,
@@ -337,23 +367,35 @@ impl KafkaConfig {
         }
     }
 
-    /// A transaction that is open for longer than its timeout is aborted by the broker.
+    /// Whether an application can keep its guarantee here.
     ///
     /// # Errors
-    /// The application's commit interval is not shorter.
-    pub fn check_interval(&self, config: &StreamsConfig) -> Result<(), ConfigError> {
-        let timeout = self.transaction_timeout().ok().flatten();
-        let timeout = timeout.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
-        if config.commit_interval < timeout {
-            return Ok(());
-        }
-        let mistake = format!(
-            "application '{}': the transaction timeout of {timeout:?} is not longer than the commit \
-             interval of {:?}, so the broker would abort every transaction: lower \
-             COMMIT_INTERVAL_MS, or raise {TRANSACTION_TIMEOUT} among the Kafka properties",
-            config.application_id, config.commit_interval
-        );
-        Err(ConfigError { mistakes: vec![mistake] })
+    /// Exactly once, its commit interval is not shorter than the transaction timeout, after which the
+    /// broker aborts what is open. At least once, it is in a group.
+    pub fn check_guarantee(&self, config: &StreamsConfig) -> Result<(), ConfigError> {
+        let StreamsConfig { application_id: id, commit_interval: interval, .. } = config;
+        let mistake = match config.processing_guarantee {
+            ProcessingGuarantee::ExactlyOnceV2 => {
+                let timeout = self.transaction_timeout().ok().flatten();
+                let timeout = timeout.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT);
+                (*interval >= timeout).then(|| {
+                    format!(
+                        "application '{id}': the transaction timeout of {timeout:?} is not longer \
+                         than the commit interval of {interval:?}, so the broker would abort every \
+                         transaction: lower COMMIT_INTERVAL_MS, or raise {TRANSACTION_TIMEOUT} \
+                         among the Kafka properties"
+                    )
+                })
+            }
+            ProcessingGuarantee::AtLeastOnce => (self.group.membership != MembershipKind::Single)
+                .then(|| {
+                    format!(
+                        "application '{id}': at least once runs without a group so far: set \
+                         KAFKA_MEMBERSHIP=single, or PROCESSING_GUARANTEE=exactly_once_v2"
+                    )
+                }),
+        };
+        all_well(mistake.into_iter().collect())
     }
 
     fn collect_mistakes(&self, mistakes: &mut Vec<String>) {
@@ -441,11 +483,25 @@ mod tests {
             properties: vec![("transaction.timeout.ms".to_owned(), millis.to_owned())],
             ..KafkaConfig::default()
         };
-        let error = KafkaConfig::default().check_interval(&streams).expect_err("10 s unless set");
+        let error = KafkaConfig::default().check_guarantee(&streams).expect_err("10 s unless set");
         assert!(error.to_string().contains("'orders': the transaction timeout of 10s"), "{error}");
-        assert_eq!(timeout("13000").check_interval(&streams), Ok(()));
+        assert_eq!(timeout("13000").check_guarantee(&streams), Ok(()));
         assert!(timeout("soon").transaction_timeout().is_err());
         assert!(timeout("999").transaction_timeout().is_err());
+    }
+
+    #[test]
+    fn at_least_once_has_no_transactions_to_time_out_and_no_group() {
+        let streams = StreamsConfig {
+            commit_interval: Duration::from_secs(30),
+            processing_guarantee: ProcessingGuarantee::AtLeastOnce,
+            ..StreamsConfig::new("orders")
+        };
+        let error = KafkaConfig::default().check_guarantee(&streams).expect_err("in a group");
+        assert!(error.to_string().contains("set KAFKA_MEMBERSHIP=single"), "{error}");
+        let group = GroupConfig { membership: MembershipKind::Single, ..GroupConfig::default() };
+        let alone = KafkaConfig { group, ..KafkaConfig::default() };
+        assert_eq!(alone.check_guarantee(&streams), Ok(()));
     }
 
     #[test]

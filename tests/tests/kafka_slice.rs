@@ -23,6 +23,8 @@ use rand::{Rng, SeedableRng};
 
 /// Kills in `make test`.
 const KILLS: u64 = 5;
+const AT_LEAST_ONCE: [(&str, &str); 2] =
+    [("PROCESSING_GUARANTEE", "at_least_once"), ("KAFKA_MEMBERSHIP", "single")];
 const SOON: Duration = Duration::from_secs(120);
 /// Times the broker is killed under one running application.
 const BROKER_KILLS: usize = 3;
@@ -81,6 +83,42 @@ fn of_two_processes_without_a_group_the_newer_runs_and_the_older_stops() {
         new.kill();
         "one takeover".to_owned()
     });
+}
+
+#[test]
+fn at_least_once_an_application_that_is_killed_again_and_again_loses_nothing() {
+    let Some(broker) = KafkaBroker::start(&[]) else { return };
+    for topic in [INPUT, COUNTS, WINDOWS, TOTALS] {
+        broker.create_topic(topic, PARTITIONS, &[]);
+    }
+    let state = tempfile::tempdir().expect("a folder for state");
+    let load = Load::start(&broker, 7);
+    for _ in 0..3 {
+        let mut command = command(&broker, state.path());
+        command.envs(AT_LEAST_ONCE);
+        let mut child = Child::start("slice", &command);
+        wait_until_it_runs(&mut child, 7, &mut Watch::default());
+        wait(Duration::from_millis(1_200));
+        child.kill();
+    }
+    let expected = Expected::of(&load.stop());
+    let host = slice::start_with(&broker.address(), state.path(), &AT_LEAST_ONCE);
+    let host = host.expect("it starts");
+    // Repeated outputs stand in for missing ones, so their number says nothing.
+    let deadline = Instant::now() + SOON;
+    let counts = loop {
+        let mut outputs = Outputs::read(&broker, &expected);
+        let counts = outputs.topics.remove(COUNTS).unwrap_or_default();
+        let reached = |key: &String| counts.get(key).and_then(|all| all.iter().max()).copied();
+        let behind = expected.counts.iter().find(|(key, count)| reached(key) < Some(**count));
+        let Some((key, count)) = behind else { break counts };
+        assert!(Instant::now() < deadline, "{key}: {:?} of {count}", reached(key));
+    };
+    end(host);
+    let told: usize = counts.values().map(Vec::len).sum();
+    let written = usize::try_from(expected.counts.values().sum::<i64>()).expect("few");
+    proof::say(&format!("kafka slice at least once: 3 kills, {written} records, {told} counts"));
+    broker.stop();
 }
 
 /// Runs faults under load, then compares everything there is.

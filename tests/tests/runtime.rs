@@ -2,6 +2,7 @@
 //! clock unless a test says otherwise.
 
 mod runtime {
+    mod at_least_once;
     mod beside;
     mod crash_table;
     mod embedded;

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{
-    ConfigError, GroupConfig, GroupProtocol, HostConfig, KafkaConfig, MembershipKind, Secret,
-    StreamsConfig, all_well,
+    ConfigError, GroupConfig, GroupProtocol, HostConfig, KafkaConfig, MembershipKind,
+    ProcessingGuarantee, Secret, StreamsConfig, all_well,
 };
 
 /// The variables, one line each, for `--help`.
@@ -30,6 +30,7 @@ KAFKA_INSTANCE_ID     name of this process in its group; unset: made once, kept 
 STATE_DIR             where state lives (headwater-state)
 APPLICATION_ID        the application id, in place of the topology's own
 COMMIT_INTERVAL_MS    how often a thread commits, in milliseconds (100)
+PROCESSING_GUARANTEE  exactly_once_v2 (default) or at_least_once; embedded is always exactly once
 THREADS               stream threads of each application (1)
 AUDIT                 outputs are stamped for the command audit when exactly 'true'
 MEMORY_LIMIT          all memory of caches, uncommitted state and queues, in bytes, or 256MiB, 1GiB
@@ -45,6 +46,8 @@ pub struct Environment {
     pub application_id: Option<String>,
     /// `COMMIT_INTERVAL_MS`.
     pub commit_interval: Option<Duration>,
+    /// `PROCESSING_GUARANTEE`.
+    pub processing_guarantee: Option<ProcessingGuarantee>,
     /// `THREADS`.
     pub threads: Option<usize>,
     /// `AUDIT`.
@@ -92,6 +95,8 @@ impl Environment {
             commit_interval: reader
                 .number("COMMIT_INTERVAL_MS", "a number of milliseconds")
                 .map(Duration::from_millis),
+            processing_guarantee: reader
+                .number("PROCESSING_GUARANTEE", "exactly_once_v2 or at_least_once"),
             threads: reader.number("THREADS", "a number of threads"),
             audit: reader.text("AUDIT").map(|text| text == "true"),
         };
@@ -104,6 +109,8 @@ impl Environment {
             config.application_id.clone_from(id);
         }
         config.commit_interval = self.commit_interval.unwrap_or(config.commit_interval);
+        config.processing_guarantee =
+            self.processing_guarantee.unwrap_or(config.processing_guarantee);
         config.threads = self.threads.unwrap_or(config.threads);
         config.audit = self.audit.unwrap_or(config.audit);
     }
@@ -329,7 +336,13 @@ mod tests {
     #[test]
     fn the_environment_overrides_the_application() {
         let mut config = StreamsConfig::new("rollups");
-        parse(&[("COMMIT_INTERVAL_MS", "25"), ("THREADS", "4")]).expect("valid").apply(&mut config);
+        let variables = [
+            ("COMMIT_INTERVAL_MS", "25"),
+            ("THREADS", "4"),
+            ("PROCESSING_GUARANTEE", "at_least_once"),
+        ];
+        parse(&variables).expect("valid").apply(&mut config);
+        assert_eq!(config.processing_guarantee, ProcessingGuarantee::AtLeastOnce);
         assert_eq!((config.commit_interval, config.threads), (Duration::from_millis(25), 4));
         assert_eq!(config.application_id, "rollups");
     }

@@ -193,6 +193,17 @@ pub trait TransactionalProducer: Send {
     fn abort(&mut self) -> Ticket<LogResult<()>>;
 }
 
+/// What a log uses of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogResources {
+    /// Clients of a cluster. Each has threads of its own: one, and one for each broker.
+    pub clients: usize,
+    /// Threads beside them that the engine runs for them.
+    pub threads: usize,
+    /// Bytes that wait in one partition's queue inside a client, at most.
+    pub queue_bytes: usize,
+}
+
 /// A log: embedded, Kafka or simulated.
 pub trait Log: Send + Sync {
     /// The kind of log, for messages: "embedded", "kafka", "sim".
@@ -203,6 +214,10 @@ pub trait Log: Send + Sync {
     /// clients and brokers take unless they are told otherwise.
     fn record_bytes_max(&self) -> usize {
         999_000
+    }
+    /// What it uses now, to be printed.
+    fn resources(&self) -> LogResources {
+        LogResources::default()
     }
     /// A transaction that is open for longer is given up by the log, and its producer is fenced.
     fn transaction_timeout(&self) -> Duration {
@@ -257,5 +272,15 @@ pub trait Log: Send + Sync {
         drop(bell);
         let why = format!("the {} log has no group {}", self.kind(), request.group);
         Err(LogError::new(ErrorClass::Fatal, "join the group", why))
+    }
+    /// Opens a producer that promises at least once, for the same calls: what is sent can be read as
+    /// soon as it is delivered, `commit` commits the offsets when all of it is, and `abort` takes
+    /// nothing back that was delivered. It fences nobody. A log whose commit is one batch has no such
+    /// thing and gives one that promises more.
+    ///
+    /// # Errors
+    /// `Fatal` for a wrong configuration.
+    fn plain_producer(&self, name: &str, bell: Bell) -> LogResult<Box<dyn TransactionalProducer>> {
+        self.producer(name, bell)
     }
 }

@@ -41,6 +41,9 @@
 //! A log that holds the state (embedded) writes the whole unit in one batch: the rows between
 //! "during commit" and "after the batch" are one row.
 //!
+//! At least once, the log has no open transactions: what was delivered before the kill stays, the
+//! offsets are those before unless they were committed, and what is processed again is there again.
+//!
 //! # Who took the transactional id
 //!
 //! A member of a group that is fenced opens its producer anew: its id is its own, so it was the log
@@ -60,6 +63,7 @@ use headwater_state::commit::StateBatch;
 use headwater_state::database::Database;
 
 use crate::actor::{Address, Bell, Full, Next, Poll, Ticket, ticket};
+use crate::config::ProcessingGuarantee;
 use crate::error::ErrorClass;
 use crate::log::{
     CommitRequest, Committed, CommittedOffset, Identity, Log, LogError, LogResult,
@@ -157,6 +161,7 @@ enum State {
 pub struct Committer {
     log: Arc<dyn Log>,
     transactional_id: Arc<str>,
+    guarantee: ProcessingGuarantee,
     bell: Bell,
     writer: Address<WriteJob>,
     producer: Option<Box<dyn TransactionalProducer>>,
@@ -194,6 +199,7 @@ impl Committer {
         Self {
             log,
             transactional_id: transactional_id.into(),
+            guarantee: ProcessingGuarantee::default(),
             bell,
             writer,
             producer: None,
@@ -209,6 +215,13 @@ impl Committer {
             unanswered: 0,
             batches_sent: 0,
         }
+    }
+
+    /// The same committer with another guarantee. With `AtLeastOnce` the order of a commit is the
+    /// same, but there is no transaction: what was delivered before a failure stays.
+    #[must_use]
+    pub fn with_guarantee(self, guarantee: ProcessingGuarantee) -> Self {
+        Self { guarantee, ..self }
     }
 
     /// Where it stands.
@@ -368,7 +381,12 @@ impl Committer {
     // ---- the producer's life -------------------------------------------------------------------
 
     fn open_producer(&mut self, now: Now) -> Option<Event> {
-        match self.log.producer(&self.transactional_id, self.bell.clone()) {
+        let (id, bell) = (&self.transactional_id, self.bell.clone());
+        let opened = match self.guarantee {
+            ProcessingGuarantee::ExactlyOnceV2 => self.log.producer(id, bell),
+            ProcessingGuarantee::AtLeastOnce => self.log.plain_producer(id, bell),
+        };
+        match opened {
             Ok(mut producer) => {
                 self.state = State::Initialising(producer.initialise());
                 self.producer = Some(producer);

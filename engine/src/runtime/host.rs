@@ -23,7 +23,7 @@ use crate::actor::spawn::{Running, spawn};
 use crate::actor::{Actor, Bell};
 use crate::config::{ConfigError, GroupConfig, HostConfig, MembershipKind, StreamsConfig};
 use crate::log::embedded::{EmbeddedLog, EmbeddedSettings};
-use crate::log::{GroupRequest, Log, LogError};
+use crate::log::{GroupRequest, Log, LogError, LogResources};
 use crate::membership::consumer_group::ConsumerGroup;
 use crate::membership::single::Single;
 use crate::membership::{Membership, TaskSpace};
@@ -33,7 +33,8 @@ use crate::topology::Topology;
 
 /// How often the host looks for signals and for actors that have ended.
 const WATCH: Duration = Duration::from_millis(50);
-/// Partitions of an external topic that the embedded log creates because nobody else can.
+/// Partitions of an external topic that the embedded log creates because nobody else can, and that
+/// the topology does not declare.
 const EMBEDDED_PARTITIONS: u32 = 4;
 /// With membership of one, every process of an application has the same transactional ids: the
 /// second fences the first, which stops.
@@ -175,6 +176,13 @@ impl Host {
         }
         let view = HostView { applications: running, metrics, log, embedded, memory, config };
         let signalled = Arc::new(AtomicBool::new(false));
+        tracing::info!(
+            applications = count,
+            stream_threads = threads,
+            threads = actors.len(),
+            uncommitted_bytes_of_thread = memory.overlay_of_thread(threads),
+            "threads start"
+        );
         let spawned = actors.into_iter().map(|actor| spawn(actor, Arc::clone(&clock)));
         let running = spawned.collect::<io::Result<_>>()?;
         let bell = Bell::new();
@@ -217,7 +225,14 @@ impl Host {
     /// `Failed` names the first application that failed; `StopTimeout` when the stop takes too long.
     pub fn wait(self) -> Result<(), HostError> {
         let mut stopping_since = None;
+        let mut told = false;
         loop {
+            if !told && self.view.is_ready() {
+                told = true;
+                let LogResources { clients, threads, queue_bytes } = self.view.log.resources();
+                let actors = self.running.len();
+                tracing::info!(actors, clients, client_threads = threads, queue_bytes, "all runs");
+            }
             let ended = |streams: &Streams| streams.state().is_final();
             if self.view.applications.iter().all(ended) {
                 break;
@@ -282,7 +297,7 @@ fn check(config: &HostConfig, applications: &[Application]) -> Result<(), Config
     for application in applications {
         add(application.config.validate());
         if let Some(kafka) = &config.kafka {
-            add(kafka.check_interval(&application.config));
+            add(kafka.check_guarantee(&application.config));
         }
     }
     let mut ids = BTreeSet::new();

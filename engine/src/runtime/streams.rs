@@ -225,7 +225,8 @@ fn thread(
     let bell = Bell::new();
     let (address, commands) = mailbox(MAILBOX, bell.clone());
     let log = Arc::clone(&parts.log);
-    let committer = Committer::new(log, name.as_str(), bell.clone(), jobs.clone());
+    let committer = Committer::new(log, name.as_str(), bell.clone(), jobs.clone())
+        .with_guarantee(parts.config.processing_guarantee);
     let thread = StreamThread::new(ThreadParts {
         number,
         name,

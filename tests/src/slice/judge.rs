@@ -23,7 +23,8 @@ const SOON: Duration = Duration::from_secs(120);
 /// The committed records of the three output topics.
 #[derive(Debug, Default)]
 pub struct Outputs {
-    topics: BTreeMap<String, Values>,
+    /// By topic and key, in order.
+    pub topics: BTreeMap<String, Values>,
 }
 
 impl Outputs {

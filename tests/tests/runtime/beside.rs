@@ -88,8 +88,13 @@ impl Beside {
         streams
     }
 
+    /// The process dies; its disk keeps what was written.
+    pub(crate) fn kill(&mut self, name: &str, disk: &MemoryDisk) {
+        self.end(name);
+        disk.crash(usize::MAX);
+    }
+
     /// The process is no more.
-    #[cfg(feature = "rocksdb")]
     pub(crate) fn end(&mut self, name: &str) {
         self.processes.remove(name).expect("it runs").kill();
         self.actors.retain(|(of, _)| of != name);

@@ -22,8 +22,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::producer::Producer;
+use rdkafka::producer::{Producer, PurgeConfig};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::Shared;
@@ -59,11 +60,13 @@ pub(super) enum Command {
 pub(super) struct Companion {
     events: Arc<Events>,
     shared: Arc<Shared>,
+    /// It promises exactly once.
+    transactional: bool,
 }
 
 impl Companion {
-    pub(super) fn new(events: Arc<Events>, shared: Arc<Shared>) -> Self {
-        Self { events, shared }
+    pub(super) fn new(events: Arc<Events>, shared: Arc<Shared>, transactional: bool) -> Self {
+        Self { events, shared, transactional }
     }
 
     /// Serves commands until the producer is dropped.
@@ -116,6 +119,9 @@ impl Companion {
     }
 
     fn initialise(&self) -> Result<(), Failed> {
+        if !self.transactional {
+            return Ok(());
+        }
         let operation = "initialise transactions";
         let within = self.shared.settings.request_timeout;
         self.client().init_transactions(within).map_err(|error| {
@@ -137,6 +143,10 @@ impl Companion {
         let deadline = self.now() + self.shared.settings.transaction_timeout;
         self.deliver(&mut backlog, deadline).map_err(Failed::Known)?;
         let CommitRequest { offsets, identity, state } = request;
+        if !self.transactional {
+            self.commit_offsets(&offsets, &identity).map_err(Failed::Known)?;
+            return Ok(Committed { state: Some(state), ends: self.deliveries().ends() });
+        }
         if !offsets.is_empty() {
             let sent = self.send_offsets(&offsets, &identity, deadline);
             sent.map_err(|failed| self.name_topics(failed))?;
@@ -214,9 +224,31 @@ impl Companion {
         }
     }
 
+    /// Commits offsets by themselves, once everything is delivered.
+    fn commit_offsets(
+        &self,
+        offsets: &[(TopicPartition, CommittedOffset)],
+        identity: &Identity,
+    ) -> LogResult<()> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        if !identity.member.is_empty() {
+            let why = "at least once runs without a group so far: set KAFKA_MEMBERSHIP=single";
+            return Err(LogError::new(ErrorClass::Fatal, "commit offsets", why));
+        }
+        let (list, consumer) = (offset_list(offsets)?, self.shared.group(&identity.group)?);
+        let committed = consumer.client().commit(&list, CommitMode::Sync);
+        committed.map_err(|error| classify::from_kafka("commit offsets", &error))
+    }
+
     fn abort(&self) -> Result<(), Failed> {
         self.settle(SETTLE);
         if self.client().in_flight_count() > 0 {
+            if !self.transactional {
+                self.client().purge(PurgeConfig::default().queue().inflight());
+                return self.give_up(true);
+            }
             // The first call purges what is queued and cannot wait for it; its reports are served
             // here, and the next call goes on where it stopped.
             if let Err(error) = self.client().abort_transaction(POLL * 50) {
@@ -226,6 +258,9 @@ impl Companion {
         }
         let refused = self.deliveries().refused_by_broker();
         self.shared.learn_sizes();
+        if !self.transactional {
+            return self.give_up(refused);
+        }
         let within = self.shared.settings.request_timeout;
         self.client().abort_transaction(within).map_err(
             |error| match classify::from_transaction("abort a transaction", &error) {
@@ -241,6 +276,14 @@ impl Companion {
         if refused {
             let why = "aborted, but a refused record left a gap in the sequence numbers";
             return Err(Failed::Unknown(why.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// What is delivered stays; the next transaction must not meet what is not.
+    fn give_up(&self, refused: bool) -> Result<(), Failed> {
+        if refused || self.client().in_flight_count() > 0 {
+            return Err(Failed::Unknown("records are given up with their producer".to_owned()));
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ mod sizes;
 mod topics;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,8 +56,8 @@ use self::producer::KafkaProducer;
 use self::reader::{Ends, KafkaReader};
 use self::sizes::Sizes;
 use super::{
-    CommittedOffset, GroupMember, GroupRequest, Isolation, Log, LogError, LogResult, OffsetQuery,
-    PartitionReader, Purpose, TopicSpec, TransactionalProducer,
+    CommittedOffset, GroupMember, GroupRequest, Isolation, Log, LogError, LogResources, LogResult,
+    OffsetQuery, PartitionReader, Purpose, TopicSpec, TransactionalProducer,
 };
 use crate::actor::spawn::spawn_blocking;
 use crate::actor::{Bell, Poll, Ticket, ticket};
@@ -77,6 +78,8 @@ struct Shared {
     known: Known,
     /// Topics that refused a batch.
     sizes: Arc<Sizes>,
+    /// Producers that are open.
+    producers: AtomicUsize,
     cluster: Option<String>,
 }
 
@@ -156,6 +159,15 @@ impl Shared {
         }
     }
 
+    /// Bytes of one partition's queue, in a consumer that is opened now.
+    fn queue_bytes(&self) -> usize {
+        // Nobody knows yet which of the known partitions it will read: at worst all.
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions: u32 = known.values().fold(0, |sum, &count| sum.saturating_add(count));
+        drop(known);
+        self.settings.queue_bytes_of(partitions as usize)
+    }
+
     /// The consumer that stands for a group; it reads input too.
     fn group(&self, group: &str) -> LogResult<Arc<Fetcher>> {
         let wanted = (Isolation::ReadCommitted, Purpose::Input);
@@ -176,11 +188,7 @@ impl Shared {
         if let Some(found) = found {
             return Ok(Arc::clone(found));
         }
-        // Nobody knows yet which of the known partitions it will read: at worst all.
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let partitions: u32 = known.values().fold(0, |sum, &count| sum.saturating_add(count));
-        drop(known);
-        let queue_bytes = self.settings.queue_bytes_of(partitions as usize);
+        let queue_bytes = self.queue_bytes();
         let config = settings::consumer(&self.common, Some(group), isolation, queue_bytes);
         let fetcher = Arc::new(Fetcher::open(&config, group, isolation, purpose)?);
         fetchers.push(Arc::clone(&fetcher));
@@ -241,6 +249,7 @@ impl KafkaLog {
             fetchers: Mutex::default(),
             known: Known::default(),
             sizes: Arc::default(),
+            producers: AtomicUsize::new(0),
             cluster,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -274,6 +283,19 @@ impl Log for KafkaLog {
 
     fn holds_state(&self) -> bool {
         false
+    }
+
+    /// The administrator's clients are an observer of each isolation and one that changes things, of
+    /// which some are never opened.
+    fn resources(&self) -> LogResources {
+        let consumers = self.shared.fetchers.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let producers = self.shared.producers.load(Ordering::Relaxed);
+        let (administrators, own_threads) = (3, 2);
+        LogResources {
+            clients: consumers + producers + administrators,
+            threads: consumers + producers + own_threads,
+            queue_bytes: self.shared.queue_bytes(),
+        }
     }
 
     fn transaction_timeout(&self) -> Duration {
@@ -343,24 +365,43 @@ impl Log for KafkaLog {
         transactional_id: &str,
         bell: Bell,
     ) -> LogResult<Box<dyn TransactionalProducer>> {
-        let operation = "open a producer";
-        let shared = &self.shared;
-        let config = settings::producer(&shared.common, &shared.settings, transactional_id);
-        let voice = Voice::new(&format!("producer {transactional_id}"));
-        let deliveries = Deliveries::new(voice, bell.clone(), Arc::clone(&shared.sizes));
-        let client = producer::Client::from_config_and_context(&config, deliveries)
-            .map_err(|error| classify::from_kafka(operation, &error))?;
-        let events = Arc::new(producer::Events::of(&Arc::new(client)));
-        let (commands, queue) = channel();
-        let companion = Companion::new(Arc::clone(&events), Arc::clone(shared));
-        spawn_blocking("kafka-producer", move || companion.run(&queue)).map_err(|error| {
-            LogError::new(ErrorClass::Fatal, operation, format!("no thread: {error}"))
-        })?;
-        let shared = Arc::clone(shared);
-        Ok(Box::new(KafkaProducer::new(events, commands, shared, bell, transactional_id)))
+        let (common, settings) = (&self.shared.common, &self.shared.settings);
+        let config = settings::producer(common, settings, transactional_id);
+        self.open_producer(&config, transactional_id, true, bell)
     }
 
     fn join(&self, request: GroupRequest, bell: Bell) -> LogResult<Box<dyn GroupMember>> {
         Ok(Box::new(KafkaMember::join(&self.shared, request, bell)?))
+    }
+
+    fn plain_producer(&self, name: &str, bell: Bell) -> LogResult<Box<dyn TransactionalProducer>> {
+        let config = settings::plain_producer(&self.shared.common, &self.shared.settings);
+        self.open_producer(&config, name, false, bell)
+    }
+}
+
+impl KafkaLog {
+    fn open_producer(
+        &self,
+        config: &ClientConfig,
+        name: &str,
+        transactional: bool,
+        bell: Bell,
+    ) -> LogResult<Box<dyn TransactionalProducer>> {
+        let operation = "open a producer";
+        let shared = &self.shared;
+        let voice = Voice::new(&format!("producer {name}"));
+        let deliveries = Deliveries::new(voice, bell.clone(), Arc::clone(&shared.sizes));
+        let client = producer::Client::from_config_and_context(config, deliveries)
+            .map_err(|error| classify::from_kafka(operation, &error))?;
+        let events = Arc::new(producer::Events::of(&Arc::new(client)));
+        let (commands, queue) = channel();
+        let companion = Companion::new(Arc::clone(&events), Arc::clone(shared), transactional);
+        spawn_blocking("kafka-producer", move || companion.run(&queue)).map_err(|error| {
+            LogError::new(ErrorClass::Fatal, operation, format!("no thread: {error}"))
+        })?;
+        shared.producers.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(shared);
+        Ok(Box::new(KafkaProducer::new(events, commands, shared, bell, name, transactional)))
     }
 }

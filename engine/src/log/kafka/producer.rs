@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
 use rdkafka::error::RDKafkaErrorCode;
@@ -56,7 +57,8 @@ pub(super) struct KafkaProducer {
     bell: Bell,
     outputs: BTreeMap<TopicPartition, Arc<Output>>,
     backlog: Backlog,
-    transactional_id: Arc<str>,
+    name: Arc<str>,
+    transactional: bool,
 }
 
 impl KafkaProducer {
@@ -65,11 +67,11 @@ impl KafkaProducer {
         commands: Sender<Command>,
         shared: Arc<Shared>,
         bell: Bell,
-        transactional_id: &str,
+        name: &str,
+        transactional: bool,
     ) -> Self {
-        let transactional_id = transactional_id.into();
-        let (outputs, backlog) = (BTreeMap::new(), Backlog::new());
-        Self { events, commands, shared, bell, outputs, backlog, transactional_id }
+        let (name, outputs, backlog) = (name.into(), BTreeMap::new(), Backlog::new());
+        Self { events, commands, shared, bell, outputs, backlog, name, transactional }
     }
 
     fn output(&mut self, to: &TopicPartition) -> LogResult<Arc<Output>> {
@@ -94,11 +96,7 @@ impl KafkaProducer {
         let (promise, ticket): (Promise<T>, Ticket<T>) = ticket(self.bell.clone());
         let guarded = self.shared.deadlines.guard(promise, self.shared.call_deadline(), operation);
         if self.commands.send(command(guarded)).is_err() {
-            tracing::error!(
-                operation,
-                transactional_id = &*self.transactional_id,
-                "the producer's thread is gone"
-            );
+            tracing::error!(operation, producer = &*self.name, "the producer's thread is gone");
         }
         self.events.wake();
         ticket
@@ -115,6 +113,9 @@ impl TransactionalProducer for KafkaProducer {
         self.backlog.clear();
         let client = self.events.client();
         client.context().begin();
+        if !self.transactional {
+            return Ok(());
+        }
         client.begin_transaction().map_err(|error| {
             match classify::from_transaction(operation, &error) {
                 Failed::Known(error) => error,
@@ -156,6 +157,7 @@ impl TransactionalProducer for KafkaProducer {
 
 impl Drop for KafkaProducer {
     fn drop(&mut self) {
+        self.shared.producers.fetch_sub(1, Ordering::Relaxed);
         // Dropping a client may take long or hang: the companion does it, once it alone has it.
         if self.commands.send(Command::Close).is_err() {
             tracing::debug!("the producer's thread has ended before the producer");

@@ -265,6 +265,14 @@ pub(super) fn producer(
     client
 }
 
+/// A producer without transactions, which still writes each record once and in order.
+pub(super) fn plain_producer(common: &ClientConfig, settings: &KafkaSettings) -> ClientConfig {
+    let mut client = producer(common, settings, "");
+    client.remove("transactional.id");
+    client.remove("transaction.timeout.ms");
+    client
+}
+
 /// Sets a property unless the user did.
 fn set_default(client: &mut ClientConfig, name: &str, value: &str) {
     if client.get(name).is_none() {

@@ -28,16 +28,52 @@ pub(super) struct Caller {
 /// A request of a producer.
 #[derive(Debug, Clone)]
 pub(super) enum Request {
-    Initialise { transactional_id: Arc<str>, expected: Option<ProducerEpoch> },
-    Produce { caller: Caller, to: TopicPartition, sequence: u64, records: RecordBatch },
-    Offsets { caller: Caller, identity: Identity, offsets: Vec<(TopicPartition, CommittedOffset)> },
-    End { caller: Caller, commit: bool },
+    Initialise {
+        transactional_id: Arc<str>,
+        expected: Option<ProducerEpoch>,
+    },
+    Produce {
+        caller: Caller,
+        to: TopicPartition,
+        sequence: u64,
+        records: RecordBatch,
+    },
+    Offsets {
+        caller: Caller,
+        identity: Identity,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+    },
+    End {
+        caller: Caller,
+        commit: bool,
+    },
+    /// Records that belong to no transaction.
+    Append {
+        name: Arc<str>,
+        to: TopicPartition,
+        records: RecordBatch,
+    },
+    /// Offsets that belong to no transaction.
+    Commit {
+        name: Arc<str>,
+        identity: Identity,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+    },
 }
 
 impl Request {
+    /// The partition that records go to.
+    pub(super) fn destination(&self) -> Option<&TopicPartition> {
+        match self {
+            Request::Produce { to, .. } | Request::Append { to, .. } => Some(to),
+            _ => None,
+        }
+    }
+
     pub(super) fn transactional_id(&self) -> &Arc<str> {
         match self {
             Request::Initialise { transactional_id, .. } => transactional_id,
+            Request::Append { name, .. } | Request::Commit { name, .. } => name,
             Request::Produce { caller, .. }
             | Request::Offsets { caller, .. }
             | Request::End { caller, .. } => &caller.transactional_id,
@@ -48,6 +84,8 @@ impl Request {
         match self {
             Request::Initialise { .. } => "initialise the producer",
             Request::Produce { .. } => "produce",
+            Request::Append { .. } => "produce without a transaction",
+            Request::Commit { .. } => "commit offsets",
             Request::Offsets { .. } => "add offsets to the transaction",
             Request::End { commit: true, .. } => "commit the transaction",
             Request::End { commit: false, .. } => "abort the transaction",
@@ -139,6 +177,8 @@ pub(super) struct Broker {
     transactions: BTreeMap<Arc<str>, Transaction>,
     groups: BTreeMap<Arc<str>, Group>,
     producers: i64,
+    /// By call, the offset after what was appended outside transactions.
+    appended: BTreeMap<u64, i64>,
     chores: Vec<Chore>,
 }
 
@@ -198,6 +238,13 @@ impl Broker {
         match request {
             Request::Initialise { transactional_id, expected } => {
                 self.initialise(call, transactional_id, *expected)
+            }
+            Request::Append { to, records, .. } => self.append(call, to, records),
+            Request::Commit { identity, offsets, .. } => {
+                self.check_member(identity)?;
+                let group = self.groups.entry(Arc::clone(&identity.group)).or_default();
+                group.committed.extend(offsets.iter().cloned());
+                Ok(Reply::Done)
             }
             Request::Produce { caller, to, sequence, records } => {
                 self.produce(caller, to, *sequence, records)
@@ -317,26 +364,42 @@ impl Broker {
             return Err(Refusal::Fatal(message));
         }
         self.transaction(caller)?;
-        let members = self.groups.get(&identity.group).and_then(|group| group.members.as_ref());
-        if let Some(members) = members {
-            match members.get(&identity.member) {
-                Some(epoch) if *epoch == identity.epoch => {}
-                Some(epoch) => {
-                    return Err(Refusal::Abort(format!(
-                        "epoch {} of member {} is stale, the group has {epoch}",
-                        identity.epoch, identity.member
-                    )));
-                }
-                None => {
-                    let message = format!("{} is no member of the group", identity.member);
-                    return Err(Refusal::Abort(message));
-                }
-            }
-        }
+        self.check_member(identity)?;
         self.open(caller)?.groups.insert(Arc::clone(&identity.group));
         let group = self.groups.entry(Arc::clone(&identity.group)).or_default();
         group.pending.entry(caller.producer.id).or_default().extend(offsets.iter().cloned());
         Ok(Reply::Done)
+    }
+
+    /// Where a group has members, only they commit.
+    fn check_member(&self, identity: &Identity) -> Result<(), Refusal> {
+        let members = self.groups.get(&identity.group).and_then(|group| group.members.as_ref());
+        let Some(members) = members else { return Ok(()) };
+        match members.get(&identity.member) {
+            Some(epoch) if *epoch == identity.epoch => Ok(()),
+            Some(epoch) => Err(Refusal::Abort(format!(
+                "epoch {} of member {} is stale, the group has {epoch}",
+                identity.epoch, identity.member
+            ))),
+            None => Err(Refusal::Abort(format!("{} is no member of the group", identity.member))),
+        }
+    }
+
+    /// Appends outside every transaction, once for each call.
+    fn append(
+        &mut self,
+        call: u64,
+        to: &TopicPartition,
+        records: &RecordBatch,
+    ) -> Result<Reply, Refusal> {
+        if let Some(&end) = self.appended.get(&call) {
+            return Ok(Reply::Produced(end));
+        }
+        self.check_sizes(to, records)?;
+        let missing = || Refusal::Fatal(format!("there is no partition {to}; create its topic"));
+        let end = self.partition_mut(to).ok_or_else(missing)?.append_plain(records);
+        self.appended.insert(call, end);
+        Ok(Reply::Produced(end))
     }
 
     fn end(&mut self, caller: &Caller, commit: bool) -> Result<Reply, Refusal> {

@@ -55,11 +55,21 @@ enum State {
     Dead(LogError),
 }
 
+/// What a producer promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Exactly once.
+    Transactional,
+    /// At least once.
+    Plain,
+}
+
 /// One producer of one process.
 #[derive(Debug)]
 pub(super) struct Client {
     number: u64,
     transactional_id: Arc<str>,
+    kind: Kind,
     pub(super) process: Process,
     bell: Bell,
     state: State,
@@ -75,10 +85,11 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(number: u64, id: &str, process: Process, bell: Bell) -> Self {
+    pub(super) fn new(number: u64, id: &str, kind: Kind, process: Process, bell: Bell) -> Self {
         Self {
             number,
             transactional_id: Arc::from(id),
+            kind,
             process,
             bell,
             state: State::Fresh,
@@ -100,6 +111,10 @@ impl Client {
 
     pub(super) fn initialise(&mut self, promise: Promise<LogResult<()>>) {
         match &self.state {
+            State::Fresh if self.kind == Kind::Plain => {
+                self.state = State::Ready;
+                promise.fulfil(Ok(()));
+            }
             State::Fresh => self.state = State::Initialising(promise),
             _ => promise.fulfil(Err(fatal("initialise the producer", "it is initialised"))),
         }
@@ -161,7 +176,9 @@ impl Client {
                 }
                 self.queued_bytes = 0;
                 self.call = None;
-                self.state = State::Aborting { ended: !self.touched, promise };
+                let plain = self.kind == Kind::Plain;
+                self.in_doubt &= !plain;
+                self.state = State::Aborting { ended: plain || !self.touched, promise };
             }
             State::Dead(error) => promise.fulfil(Err(error.clone())),
             _ => promise.fulfil(Err(fatal("abort the transaction", "none is open"))),
@@ -196,7 +213,7 @@ impl Client {
     }
 
     fn pump_records(&mut self, calls: &mut u64, out: &mut Vec<Call>) {
-        let caller = self.caller();
+        let caller = (self.kind == Kind::Transactional).then(|| self.caller());
         for (to, queue) in &mut self.queues {
             if queue.in_flight.is_some() {
                 continue;
@@ -205,8 +222,11 @@ impl Client {
             let number = next(calls);
             queue.in_flight = Some(number);
             self.touched = true;
-            let (caller, to, sequence) = (caller.clone(), to.clone(), queue.sequence);
-            let request = Request::Produce { caller, to, sequence, records };
+            let (to, sequence) = (to.clone(), queue.sequence);
+            let request = match caller.clone() {
+                Some(caller) => Request::Produce { caller, to, sequence, records },
+                None => Request::Append { name: Arc::clone(&self.transactional_id), to, records },
+            };
             out.push(Call { client: self.number, number, request });
         }
     }
@@ -224,9 +244,16 @@ impl Client {
                 }
                 if !offsets_added && !request.offsets.is_empty() {
                     let (identity, offsets) = (request.identity.clone(), request.offsets.clone());
-                    return Some(Request::Offsets { caller: self.caller(), identity, offsets });
+                    return Some(match self.kind {
+                        Kind::Transactional => {
+                            Request::Offsets { caller: self.caller(), identity, offsets }
+                        }
+                        Kind::Plain => {
+                            Request::Commit { name: transactional_id, identity, offsets }
+                        }
+                    });
                 }
-                if self.touched {
+                if self.touched && self.kind == Kind::Transactional {
                     return Some(Request::End { caller: self.caller(), commit: true });
                 }
                 self.committed();
@@ -334,7 +361,7 @@ impl Client {
             Refusal::Wait | Refusal::Moving => (ErrorClass::Retry, "try again".to_owned()),
         };
         let mut error = LogError { refused, ..LogError::new(class, request.name(), message) };
-        if let Request::Produce { to, .. } = request {
+        if let Some(to) = request.destination() {
             error = error.on(to);
         }
         self.fail(error);
@@ -377,7 +404,7 @@ impl Client {
     /// No answer came in time and nobody asks again: what was asked may or may not have happened.
     pub(super) fn gave_up(&mut self, request: &Request) {
         let message = "no answer in time; whether it happened is unknown";
-        if let Request::Produce { to, .. } = request {
+        if let Some(to) = request.destination() {
             self.in_doubt = true;
             self.fail(LogError::new(ErrorClass::Abort, request.name(), message).on(to));
             return;

@@ -38,7 +38,7 @@ pub use process::Process;
 pub use trace::Trace;
 
 use self::broker::{Broker, Chore, Refusal, Reply, TRANSACTION_TIMEOUT};
-use self::client::{Call, Client};
+use self::client::{Call, Client, Kind};
 use self::network::Network;
 use self::partition::PartitionLog;
 use self::producer::SimProducer;
@@ -435,7 +435,7 @@ impl Cluster {
     }
 
     fn answer(&mut self, call: Call, result: Result<Reply, Refusal>, now: Duration) {
-        let coordinator = !matches!(call.request, broker::Request::Produce { .. });
+        let coordinator = call.request.destination().is_none();
         let surfaces = coordinator && result == Err(Refusal::Moving) && self.network.chance(500);
         let Some(client) = self.waiting_client(&call) else { return };
         match result {
@@ -607,6 +607,16 @@ pub struct SimLog {
 }
 
 impl SimLog {
+    fn open_producer(&self, id: &str, kind: Kind, bell: Bell) -> Box<dyn TransactionalProducer> {
+        let mut cluster = self.cluster.lock();
+        cluster.calls += 1;
+        let number = cluster.calls;
+        let client = Client::new(number, id, kind, self.process.clone(), bell.clone());
+        cluster.clients.insert(number, client);
+        drop(cluster);
+        Box::new(SimProducer::new(self.cluster.clone(), number, bell))
+    }
+
     fn ask<T>(&self, question: impl FnOnce(Promise<T>) -> Question) -> Ticket<T> {
         // The seam has no bell for these calls: whoever asks polls the ticket.
         let (promise, ticket) = ticket(Bell::new());
@@ -678,12 +688,10 @@ impl Log for SimLog {
         transactional_id: &str,
         bell: Bell,
     ) -> LogResult<Box<dyn TransactionalProducer>> {
-        let mut cluster = self.cluster.lock();
-        cluster.calls += 1;
-        let number = cluster.calls;
-        let client = Client::new(number, transactional_id, self.process.clone(), bell.clone());
-        cluster.clients.insert(number, client);
-        drop(cluster);
-        Ok(Box::new(SimProducer::new(self.cluster.clone(), number, bell)))
+        Ok(self.open_producer(transactional_id, Kind::Transactional, bell))
+    }
+
+    fn plain_producer(&self, name: &str, bell: Bell) -> LogResult<Box<dyn TransactionalProducer>> {
+        Ok(self.open_producer(name, Kind::Plain, bell))
     }
 }
