@@ -1,5 +1,7 @@
 //! House rules that neither the compiler nor clippy checks: file heads and sizes, no skipped tests,
-//! no machine's paths, reasons for dependencies, the shape of decision records.
+//! no machine's paths, reasons for dependencies, the shape of decision records, planted bugs that fit.
+
+use std::process::Command;
 
 use headwater_tests::source::{self, SourceFile};
 
@@ -116,6 +118,18 @@ fn untidy_decision(file: &SourceFile) -> Vec<String> {
         bad.push(format!("{}: the headings must be {}", file.path, HEADINGS.join(", ")));
     }
     bad
+}
+
+/// What git says of a patch that does not fit the tree.
+fn misfit(patch: &str) -> Option<String> {
+    let root = source::root();
+    let mut git = Command::new("git");
+    git.args(["apply", "--check", patch]).current_dir(&root);
+    // The tree may be a copy inside another repository, where git would pass over the patch.
+    git.env("GIT_CEILING_DIRECTORIES", root.parent().unwrap_or(&root));
+    let output = git.output().expect("git runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    (!output.status.success()).then(|| format!("{patch}: {}", said.trim()))
 }
 
 fn project_rust() -> Vec<SourceFile> {
@@ -236,4 +250,16 @@ fn every_staged_suite_exists() {
         .map(|line| format!("scripts/proofs.txt: `{line}` names no suite or lacks a number"))
         .collect();
     assert_none(&bad);
+}
+
+#[test]
+fn every_planted_bug_fits_the_tree() {
+    let patches = source::files("tests/planted", ".patch");
+    assert!(!patches.is_empty(), "planted bugs are there");
+    assert_none(&patches.iter().filter_map(|patch| misfit(&patch.path)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_patch_that_does_not_fit_is_found() {
+    assert!(misfit("tests/planted/no-such-bug.patch").is_some());
 }
