@@ -31,17 +31,21 @@ type WorkflowStep = Box<dyn Step<Workflow, PlatformEvent, Output>>;
 
 pub(super) fn all(options: &WorkflowOptions) -> Vec<WorkflowStep> {
     vec![
-        Box::new(Analyse { timeout_ms: options.analysis_ms, attempts: options.attempts }),
+        Box::new(Manager {
+            question: Analyse,
+            timeout_ms: options.analysis_ms,
+            attempts: options.attempts,
+        }),
         Box::new(Execute {
             dispatch: options.dispatch,
             item_ms: options.item_ms,
             attempts: options.attempts,
             timing: options.saga,
         }),
-        Box::new(Review {
+        Box::new(Manager {
+            question: Review { rounds: options.rework_rounds },
             timeout_ms: options.review_ms,
             attempts: options.attempts,
-            rounds: options.rework_rounds,
         }),
         Box::new(Quality {
             timeout_ms: options.quality_ms,
@@ -114,15 +118,27 @@ pub(super) fn ended(record: &SagaRecord<Workflow>) -> Vec<Output> {
     outputs
 }
 
-/// The manager agent splits the task.
-struct Analyse {
+/// Something the manager agent is asked.
+trait Question: Send + Sync {
+    const STEP: &'static str;
+
+    /// Asks.
+    fn ask(&self, data: &mut Workflow, fx: Fx<'_, '_>) -> Verdict;
+
+    /// Takes an event that is not the agent's failure.
+    fn take(&self, data: &mut Workflow, input: &PlatformEvent, fx: Fx<'_, '_>) -> Verdict;
+}
+
+/// The manager agent is asked, and asked again when it fails or hangs.
+struct Manager<Q> {
+    question: Q,
     timeout_ms: i64,
     attempts: u32,
 }
 
-impl Step<Workflow, PlatformEvent, Output> for Analyse {
+impl<Q: Question> Step<Workflow, PlatformEvent, Output> for Manager<Q> {
     fn name(&self) -> &'static str {
-        "analyse"
+        Q::STEP
     }
 
     fn timeout_ms(&self) -> Option<i64> {
@@ -134,6 +150,29 @@ impl Step<Workflow, PlatformEvent, Output> for Analyse {
     }
 
     fn enter(&self, data: &mut Workflow, fx: Fx<'_, '_>) -> Verdict {
+        self.question.ask(data, fx)
+    }
+
+    fn reply(&self, data: &mut Workflow, input: &PlatformEvent, fx: Fx<'_, '_>) -> Verdict {
+        let Event::TaskErrorOccurred(error) = &input.payload else {
+            return self.question.take(data, input, fx);
+        };
+        fx.emit(fact(input));
+        if error.retryable {
+            Verdict::Retry(error.message.clone())
+        } else {
+            Verdict::Fail(error.message.clone())
+        }
+    }
+}
+
+/// The manager agent splits the task.
+struct Analyse;
+
+impl Question for Analyse {
+    const STEP: &'static str = "analyse";
+
+    fn ask(&self, data: &mut Workflow, fx: Fx<'_, '_>) -> Verdict {
         let task_id = data.task.task_id.clone();
         if fx.attempt() > 1 {
             // The agent has the first request; another one needs an id of its own.
@@ -162,24 +201,12 @@ impl Step<Workflow, PlatformEvent, Output> for Analyse {
         Verdict::Wait
     }
 
-    fn reply(&self, data: &mut Workflow, input: &PlatformEvent, fx: Fx<'_, '_>) -> Verdict {
-        match &input.payload {
-            Event::TaskAnalyzed(analyzed) => {
-                data.estimated_duration = Some(analyzed.estimated_duration);
-                data.work_items = analyzed.work_items.iter().cloned().map(Item::new).collect();
-                fx.emit(told(data, TaskStatus::Analyzed, fx.now()));
-                if data.work_items.is_empty() { Verdict::Finished } else { Verdict::Done }
-            }
-            Event::TaskErrorOccurred(error) => {
-                fx.emit(fact(input));
-                if error.retryable {
-                    Verdict::Retry(error.message.clone())
-                } else {
-                    Verdict::Fail(error.message.clone())
-                }
-            }
-            _ => Verdict::Ignored,
-        }
+    fn take(&self, data: &mut Workflow, input: &PlatformEvent, fx: Fx<'_, '_>) -> Verdict {
+        let Event::TaskAnalyzed(analyzed) = &input.payload else { return Verdict::Ignored };
+        data.estimated_duration = Some(analyzed.estimated_duration);
+        data.work_items = analyzed.work_items.iter().cloned().map(Item::new).collect();
+        fx.emit(told(data, TaskStatus::Analyzed, fx.now()));
+        if data.work_items.is_empty() { Verdict::Finished } else { Verdict::Done }
     }
 }
 
@@ -341,25 +368,13 @@ fn send_back(
 
 /// The manager agent judges the results.
 struct Review {
-    timeout_ms: i64,
-    attempts: u32,
     rounds: u32,
 }
 
-impl Step<Workflow, PlatformEvent, Output> for Review {
-    fn name(&self) -> &'static str {
-        "review"
-    }
+impl Question for Review {
+    const STEP: &'static str = "review";
 
-    fn timeout_ms(&self) -> Option<i64> {
-        Some(self.timeout_ms)
-    }
-
-    fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
-    fn enter(&self, data: &mut Workflow, fx: Fx<'_, '_>) -> Verdict {
+    fn ask(&self, data: &mut Workflow, fx: Fx<'_, '_>) -> Verdict {
         let requested = ReviewRequested {
             task_id: data.task.task_id.clone(),
             session_id: data.session_id.clone(),
@@ -371,39 +386,30 @@ impl Step<Workflow, PlatformEvent, Output> for Review {
         Verdict::Wait
     }
 
-    fn reply(&self, data: &mut Workflow, input: &PlatformEvent, fx: Fx<'_, '_>) -> Verdict {
-        match &input.payload {
-            Event::TaskReviewed(reviewed) if reviewed.round == round(data) => {
-                fx.emit(fact(input));
-                if reviewed.review.approved {
-                    return Verdict::Done;
-                }
-                let rework = &reviewed.review.rework;
-                let prompts = |id: &str| rework.iter().find(|again| again.work_item_id == id);
-                let why = reviewed.review.feedback.clone();
-                let verdict = send_back(
-                    data,
-                    self.rounds,
-                    format!("review rejected the results: {}", why.unwrap_or_default()),
-                    |item| rework.is_empty() || prompts(&item.item.id).is_some(),
-                );
-                for item in &mut data.work_items {
-                    if let Some(ReworkItem { prompt: Some(prompt), .. }) = prompts(&item.item.id) {
-                        item.item.prompt = Some(prompt.clone());
-                    }
-                }
-                verdict
-            }
-            Event::TaskErrorOccurred(error) => {
-                fx.emit(fact(input));
-                if error.retryable {
-                    Verdict::Retry(error.message.clone())
-                } else {
-                    Verdict::Fail(error.message.clone())
-                }
-            }
-            _ => Verdict::Ignored,
+    fn take(&self, data: &mut Workflow, input: &PlatformEvent, fx: Fx<'_, '_>) -> Verdict {
+        let reviewed = match &input.payload {
+            Event::TaskReviewed(reviewed) if reviewed.round == round(data) => reviewed,
+            _ => return Verdict::Ignored,
+        };
+        fx.emit(fact(input));
+        if reviewed.review.approved {
+            return Verdict::Done;
         }
+        let rework = &reviewed.review.rework;
+        let prompts = |id: &str| rework.iter().find(|again| again.work_item_id == id);
+        let why = reviewed.review.feedback.clone();
+        let verdict = send_back(
+            data,
+            self.rounds,
+            format!("review rejected the results: {}", why.unwrap_or_default()),
+            |item| rework.is_empty() || prompts(&item.item.id).is_some(),
+        );
+        for item in &mut data.work_items {
+            if let Some(ReworkItem { prompt: Some(prompt), .. }) = prompts(&item.item.id) {
+                item.item.prompt = Some(prompt.clone());
+            }
+        }
+        verdict
     }
 }
 
