@@ -3,9 +3,11 @@
 //! Owns what happens to the platform's events. It must not know which log or which store runs
 //! underneath.
 
+pub mod agents;
 pub mod analytics;
 pub mod conventions;
 pub mod examples;
+pub mod outgoing;
 pub mod platform_event;
 pub mod quality;
 pub mod saga;
