@@ -9,6 +9,7 @@ mod semantics {
     mod sessions;
     mod suppress;
     mod tables;
+    mod timers;
     mod versioned;
     mod windows;
 }

@@ -18,6 +18,8 @@ mod log;
 #[cfg(feature = "rocksdb")]
 #[path = "state/memory.rs"]
 mod memory;
+#[path = "state/timers.rs"]
+mod timers;
 #[path = "state/window.rs"]
 mod window;
 

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use super::error::NodeError;
 use super::punctuation::{Punctuated, Punctuation};
 use super::state::TaskState;
+use super::timers::Due;
 use crate::record::batch::RawRecord;
 use crate::record::{Change, Headers, Record};
+use crate::store::TimerPosition;
 
 /// What every node can do, whatever its edges carry.
 pub(crate) trait Lifecycle: Send {
@@ -30,6 +32,16 @@ pub(crate) trait Lifecycle: Send {
     ) -> Result<Punctuated, NodeError> {
         let _ = (punctuation, ctx);
         Ok(Punctuated::Done)
+    }
+
+    /// Fires this node's next timer that is due, and gives its place; `None` if none is due.
+    fn on_timer(
+        &mut self,
+        due: Due<'_>,
+        ctx: &mut NodeContext<'_>,
+    ) -> Result<Option<TimerPosition>, NodeError> {
+        let _ = (due, ctx);
+        Ok(None)
     }
 
     /// Forwards what a cache held back; called in topology order.

@@ -10,6 +10,7 @@ use super::drops::{DropReason, Dropped, RefusedOutput};
 use super::error::{Failure, NodeError};
 use super::outbox::Outbox;
 use super::punctuation::Schedule;
+use super::timers::TimerLane;
 use crate::config::OnError;
 use crate::record::Place;
 use crate::store::{GlobalRows, Stores};
@@ -30,6 +31,7 @@ pub(crate) struct TaskState {
     pub(crate) wall_ms: i64,
     pub(crate) on_error: OnError,
     pub(crate) schedules: Vec<Schedule>,
+    pub(crate) timers: Vec<TimerLane>,
     pub(crate) place: Option<Place>,
     /// The node that runs, for the message of a panic.
     pub(crate) running: usize,
@@ -66,6 +68,7 @@ impl TaskState {
             wall_ms: 0,
             on_error,
             schedules: Vec::new(),
+            timers: Vec::new(),
             place: None,
             running: 0,
             drops: Vec::new(),
@@ -143,6 +146,7 @@ impl TaskState {
         self.stream_time = NO_TIMESTAMP;
         self.wall_ms = wall_ms;
         self.schedules.clear();
+        self.timers.clear();
         self.place = None;
         self.drops.clear();
         self.caches.clear();

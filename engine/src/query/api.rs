@@ -175,6 +175,7 @@ fn shown_store(call: &Call<'_>, application: &str, store: &StoreInfo) -> Json {
         StoreKind::Versioned(_) => "versioned",
         StoreKind::JoinBuffer => "join-buffer",
         StoreKind::SuppressBuffer => "suppress-buffer",
+        StoreKind::Timers(_) => "timers",
     };
     let mut shown = json!({ "name": &*spec.name, "kind": kind, "cached": spec.cached });
     if let Some(windows) = spec.kind.window() {

@@ -32,6 +32,8 @@ pub enum ChangelogFormat {
     SuppressBuffer,
     /// The record's timestamp is since when its value is valid.
     Versioned,
+    /// The record's key is a key and a timer's name, its value the timer's time.
+    Timers,
 }
 
 /// A row as a changelog record.
@@ -85,6 +87,11 @@ impl ChangelogFormat {
                 let headers = if value.is_some() { buffer_version() } else { Headers::empty() };
                 ChangelogRecord { key, value, timestamp: None, headers }
             }
+            // A timer's row is its time and nothing else.
+            ChangelogFormat::Timers => match decode_buffer_key(store_key) {
+                Some(timer) => plain(timer),
+                None => return Ok(None),
+            },
         }))
     }
 }

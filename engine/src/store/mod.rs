@@ -13,6 +13,7 @@
 //! | [`VersionedStore`] | key, since -> value or deletion; end, since, key | key, value at since |
 //! | [`JoinBuffer`] | time, key, sequence -> record | the same |
 //! | [`SuppressBuffer`] | key -> time, change; time, key | key, Kafka Streams' buffered change |
+//! | [`TimerStore`] | key, name -> time; time, key, name | key, name, time |
 
 mod changelog;
 pub mod error;
@@ -24,6 +25,7 @@ mod keys;
 mod session;
 mod spec;
 mod suppress_buffer;
+mod timers;
 mod versioned;
 mod window;
 
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use headwater_state::commit::StoreCommit;
 use headwater_state::overlay::FrozenOverlay;
 use headwater_state::store::StorePartition;
+pub(crate) use headwater_state::store::TimerPosition;
 
 pub use changelog::{ChangelogFormat, RestoreTarget};
 pub use global::GlobalRows;
@@ -45,6 +48,8 @@ pub use key_value::{KeyValueStore, TimestampedKeyValueStore};
 pub use session::SessionStore;
 pub use spec::{SessionSpec, StoreKind, StoreSpec, StoreView, Stored, WindowSpec};
 pub use suppress_buffer::SuppressBuffer;
+pub(crate) use timers::DueTimer;
+pub use timers::{TimeDomain, TimerHandle, TimerStore};
 pub use versioned::VersionedStore;
 pub use window::{TimestampedWindowStore, WindowStore};
 
@@ -65,6 +70,11 @@ pub trait StateStore: Any + Send {
     /// That share is in the database.
     fn committed(&mut self, commit: &StoreCommit) {
         self.state_mut().committed(commit);
+    }
+    /// Of a timer store: no timer is set for a time before this, and perhaps none for a while
+    /// after; `None` for other stores.
+    fn no_timer_before(&self) -> Option<i64> {
+        None
     }
 }
 
@@ -137,6 +147,16 @@ impl Stores {
 
     pub(crate) fn at(&mut self, index: usize) -> &mut dyn StateStore {
         &mut **self.slots[index].as_mut().expect("a task has the stores of its nodes")
+    }
+
+    /// See [`StateStore::no_timer_before`].
+    pub(crate) fn no_timer_before(&self, index: usize) -> Option<i64> {
+        self.slots[index].as_ref()?.no_timer_before()
+    }
+
+    /// The store is in this task.
+    pub(crate) fn has(&self, index: usize) -> bool {
+        self.slots.get(index).is_some_and(Option::is_some)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn StateStore> {

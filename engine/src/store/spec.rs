@@ -19,10 +19,11 @@ use super::join_window::JoinWindowStore;
 use super::key_value::{KeyValueStore, TimestampedKeyValueStore};
 use super::session::SessionStore;
 use super::suppress_buffer::SuppressBuffer;
+use super::timers::{TimeDomain, TimerStore};
 use super::versioned::VersionedStore;
 use super::window::{TimestampedWindowStore, WindowStore};
 use crate::record::Window;
-use crate::serde::{Serde, SharedSerde};
+use crate::serde::{Serde, SharedSerde, serdes};
 
 /// The kind of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub enum StoreKind {
     Versioned(i64),
     /// Records of a stream that wait, by time.
     JoinBuffer,
+    /// Times of this clock, by key and name.
+    Timers(TimeDomain),
 }
 
 /// The windows of a window store.
@@ -110,7 +113,9 @@ impl StoreKind {
                 let (key, start, end) = session::decode(store_key).ok()?;
                 Some((key, Some(Window { start, end }), Some(end)))
             }
-            StoreKind::SuppressBuffer => Some((bytes::decode_buffer_key(store_key)?, None, None)),
+            StoreKind::SuppressBuffer | StoreKind::Timers(_) => {
+                Some((bytes::decode_buffer_key(store_key)?, None, None))
+            }
         }
     }
 
@@ -134,6 +139,7 @@ impl StoreKind {
             }
             StoreKind::Session(_) => ChangelogFormat::Session,
             StoreKind::SuppressBuffer => ChangelogFormat::SuppressBuffer,
+            StoreKind::Timers(_) => ChangelogFormat::Timers,
         }
     }
 }
@@ -199,6 +205,7 @@ impl StoreSpec {
                 }
                 StoreKind::JoinBuffer => Box::new(JoinBuffer::new(name, state, key, value)),
                 StoreKind::SuppressBuffer => Box::new(SuppressBuffer::new(name, state, key, value)),
+                StoreKind::Timers(domain) => Box::new(TimerStore::new(name, state, key, domain)),
             })
         };
         Self { name, kind, cached: false, view, open: Arc::new(open) }
@@ -237,6 +244,7 @@ impl StoreSpec {
                 Box::new(bytes::VersionedStore::new(state, history_ms))
             }
             StoreKind::SuppressBuffer => Box::new(RestoreBuffer(bytes::Buffer::new(state))),
+            StoreKind::Timers(_) => Box::new(bytes::Timers::new(state)),
         })
     }
 }
@@ -325,6 +333,30 @@ impl<K: 'static, V: 'static> Stored<WindowStore<K, V>> {
         value: SharedSerde<V>,
     ) -> Self {
         let spec = StoreSpec::new(name, StoreKind::Window(windows), key, value);
+        Self { spec, _store: std::marker::PhantomData }
+    }
+}
+
+impl<K: 'static> Stored<TimerStore<K>> {
+    /// Timers of this name on the task's stream time.
+    ///
+    /// ```
+    /// # use headwater::{dsl::StreamsBuilder, serde::serdes, store::Stored};
+    /// let builder = StreamsBuilder::new();
+    /// let reminders = builder.add_store(Stored::stream_timers("reminders", serdes::string()));
+    /// let deadlines = builder.add_store(Stored::wall_clock_timers("deadlines", serdes::string()));
+    /// ```
+    pub fn stream_timers(name: impl Into<Arc<str>>, key: SharedSerde<K>) -> Self {
+        Self::timers(name, TimeDomain::StreamTime, key)
+    }
+
+    /// Timers of this name on the wall clock.
+    pub fn wall_clock_timers(name: impl Into<Arc<str>>, key: SharedSerde<K>) -> Self {
+        Self::timers(name, TimeDomain::WallClockTime, key)
+    }
+
+    fn timers(name: impl Into<Arc<str>>, domain: TimeDomain, key: SharedSerde<K>) -> Self {
+        let spec = StoreSpec::new(name, StoreKind::Timers(domain), key, serdes::i64());
         Self { spec, _store: std::marker::PhantomData }
     }
 }

@@ -8,6 +8,7 @@ mod dead_letter;
 mod error;
 mod queue;
 mod refused;
+mod timers;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -167,6 +168,7 @@ impl StreamTask {
             let ctx = &mut NodeInit { task: &mut self.state, name: &slot.name, node };
             slot.node.lifecycle().init(ctx).map_err(|e| failed(self.id, None, e))?;
         }
+        self.check_timers()?;
         self.restore(from);
         Ok(())
     }
@@ -248,8 +250,9 @@ impl StreamTask {
     }
 
     /// Processes up to `max_records`, smallest timestamp of the queues' heads first, each with its
-    /// due stream-time punctuations. Waits (processes nothing) while an input's queue is empty and
-    /// its log may have more. Gives how many records, or pieces of a punctuation, it processed.
+    /// due stream-time punctuations and timers. Waits (processes nothing) while an input's queue is
+    /// empty and its log may have more. Gives how many records, or pieces of a punctuation, it
+    /// processed.
     ///
     /// # Errors
     /// As the classes say; the task must then be rewound or closed.
@@ -259,7 +262,10 @@ impl StreamTask {
             if !self.punctuate(PunctuationType::StreamTime)? {
                 return Ok(done + 1);
             }
-            let Some(input) = self.next_input()? else { return Ok(done) };
+            let Some(input) = self.next_input()? else {
+                let again = self.has_due_timers(PunctuationType::StreamTime);
+                return Ok(done + usize::from(again));
+            };
             self.process_head(input)?;
         }
         self.punctuate(PunctuationType::StreamTime)?;
@@ -407,8 +413,8 @@ impl StreamTask {
         }
     }
 
-    /// Runs due wall-clock punctuations. False if one has more to do: call again, a commit may fall
-    /// between.
+    /// Runs due wall-clock punctuations, then timers. False if there is more to do: call again, a
+    /// commit may fall between.
     ///
     /// # Errors
     /// As [`process`](Self::process).
@@ -417,17 +423,16 @@ impl StreamTask {
         self.punctuate(PunctuationType::WallClockTime)
     }
 
-    /// When the next wall-clock punctuation is due, in wall-clock milliseconds.
+    /// When [`punctuate_wall`](Self::punctuate_wall) next has something to do, at the earliest, in
+    /// wall-clock milliseconds.
     pub fn next_wall_punctuation(&self) -> Option<i64> {
         let wall = |s: &&Schedule| s.kind == PunctuationType::WallClockTime && !s.cancelled;
-        self.state.schedules.iter().filter(wall).map(|s| s.next).min()
+        let schedules = self.state.schedules.iter().filter(wall).map(|s| s.next);
+        schedules.chain(self.next_wall_timer()).min()
     }
 
     fn punctuate(&mut self, kind: PunctuationType) -> Result<bool, TaskError> {
-        let clock = match kind {
-            PunctuationType::StreamTime => self.state.stream_time,
-            PunctuationType::WallClockTime => self.state.wall_ms,
-        };
+        let clock = self.clock(kind);
         let mut finished = true;
         for at in 0..self.state.schedules.len() {
             if !self.state.schedules[at].is_due(kind, clock) {
@@ -455,6 +460,7 @@ impl StreamTask {
                 }
             }
         }
+        finished &= self.fire_timers(kind)?;
         self.state.drops.clear();
         self.settle_refused()?;
         Ok(finished)

@@ -250,15 +250,13 @@ impl TopologyTestDriver {
         self.run()
     }
 
-    /// The wall clock jumps forward at once; due wall-clock punctuations run, and everything they
-    /// cause is processed.
+    /// The wall clock jumps forward at once; due wall-clock punctuations run and timers fire, and
+    /// everything they cause is processed.
     ///
     /// # Errors
     /// As [`pipe`](Self::pipe).
     pub fn advance_wall_clock(&mut self, by: Duration) -> Result<(), TaskError> {
         self.wall_ms += crate::time::saturating_ms(by);
-        while !self.task.punctuate_wall(now(self.wall_ms))? {}
-        self.settle()?;
         self.run()
     }
 
@@ -340,16 +338,26 @@ impl TopologyTestDriver {
     }
 
     fn run(&mut self) -> Result<(), TaskError> {
-        while self.task.process(now(self.wall_ms), 1)? > 0 {
-            self.settle()?;
+        loop {
+            let now = now(self.wall_ms);
+            let mut worked = self.task.process(now, 1)? > 0;
+            let due = self.task.next_wall_punctuation();
+            if !worked && due.is_some_and(|due| due <= self.wall_ms) {
+                self.task.punctuate_wall(now)?;
+                worked = true;
+            }
+            if !self.settle()? && !worked {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
-    /// Flushes caches, then reads back what was written.
-    fn settle(&mut self) -> Result<(), TaskError> {
+    /// Flushes caches, then reads back what was written; false if that is nothing.
+    fn settle(&mut self) -> Result<bool, TaskError> {
         self.task.flush()?;
-        for (to, batch) in self.task.take_outbox() {
+        let written = self.task.take_outbox();
+        let wrote = !written.is_empty();
+        for (to, batch) in written {
             let mut again = RecordBatchBuilder::new();
             let output = self.outputs.entry(Arc::clone(&to.topic)).or_default();
             for record in batch.records() {
@@ -369,7 +377,7 @@ impl TopologyTestDriver {
                 self.enqueue(input, again);
             }
         }
-        Ok(())
+        Ok(wrote)
     }
 
     fn input(&self, topic: &str) -> Option<usize> {

@@ -15,6 +15,7 @@ use crate::error::{Result, StateError};
 
 pub mod session;
 pub mod time_first;
+pub mod timer;
 pub mod timestamped;
 pub mod versioned;
 pub mod window;

@@ -40,6 +40,13 @@ pub fn up_to(to_ms: i64) -> ScanRange {
     ScanRange { from: vec![DERIVED], to: Some(to) }
 }
 
+/// As [`up_to`], but behind the row of this time and rest.
+pub fn after_up_to(time_ms: i64, rest: &[u8], to_ms: i64) -> ScanRange {
+    let mut from = key(time_ms, rest);
+    from.push(0);
+    ScanRange { from, ..up_to(to_ms) }
+}
+
 /// What a derived row's key says: time in milliseconds, and the rest.
 ///
 /// # Errors
@@ -65,6 +72,18 @@ mod tests {
             let range = up_to(to);
             let end = range.to.expect("bounded");
             assert_eq!(range.from <= row && row < end, inside, "{to}");
+        }
+    }
+
+    #[test]
+    fn what_is_behind_a_row_begins_with_the_next() {
+        let range = after_up_to(7, b"rest", 7);
+        let end = range.to.expect("bounded");
+        for (time, rest, inside) in
+            [(7, &b"rest"[..], false), (7, b"rest\0", true), (7, b"s", true), (8, b"", false)]
+        {
+            let row = key(time, rest);
+            assert_eq!(range.from <= row && row < end, inside, "{time} {rest:?}");
         }
     }
 }

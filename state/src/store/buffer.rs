@@ -6,6 +6,7 @@
 //! bytes: every write goes through the overlay. Must not know what is held.
 
 use super::{Rows, StorePartition};
+use crate::database::Direction;
 use crate::error::{Result, StateError};
 use crate::layout::{check_key, time_first};
 
@@ -110,7 +111,23 @@ impl Buffer {
     /// # Errors
     /// `Corruption`, or the database's own.
     pub fn first_up_to(&self, to_ms: i64) -> Result<Option<Held>> {
-        let mut due = self.state.derived_up_to(to_ms)?;
+        self.first_after(None, to_ms)
+    }
+
+    /// As [`first_up_to`](Self::first_up_to), of the rows behind this time and key.
+    ///
+    /// # Errors
+    /// As [`first_up_to`](Self::first_up_to).
+    pub fn first_after(&self, after: Option<(i64, &[u8])>, to_ms: i64) -> Result<Option<Held>> {
+        let mut due = match after {
+            None => self.state.derived_up_to(to_ms)?,
+            // An empty range would be no range to the database.
+            Some((time, _)) if time > to_ms => return Ok(None),
+            Some((time, key)) => {
+                let range = time_first::after_up_to(time, key, to_ms);
+                self.state.scan(range, Direction::Forward)?
+            }
+        };
         if !due.advance()? {
             return Ok(None);
         }

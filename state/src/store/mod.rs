@@ -21,6 +21,7 @@ use crate::positions::{FamilyFormat, StorePositions};
 mod buffer;
 mod key_value;
 mod session;
+mod timers;
 mod versioned;
 mod window;
 
@@ -29,6 +30,7 @@ pub use buffer::{
 };
 pub use key_value::{KeyValueReads, KeyValueStore};
 pub use session::{Session, SessionReads, SessionStore, decode_derived as decode_derived_session};
+pub use timers::{TimerPosition, TimerRow, Timers};
 pub use versioned::{Version, VersionedReads, VersionedStore};
 pub use window::{PutOutcome, WindowCursor, WindowReads, WindowRetention, WindowStore};
 

@@ -2,6 +2,7 @@
 //! plain code what must have come of a run. Shares nothing with the engine but byte formats, which
 //! it reads by itself. What goes wrong in a run is the business of `headwater::testing::simulation`.
 
+mod alarms;
 mod compare;
 mod ledger;
 mod orders;
@@ -16,8 +17,8 @@ const PARTITIONS: u32 = 3;
 const START_MS: i64 = 1_700_000_000_000;
 
 /// Every simulated topology.
-pub fn simulations() -> [Simulation; 3] {
-    [orders::simulation(), ledger::simulation(), ticks::simulation()]
+pub fn simulations() -> [Simulation; 4] {
+    [orders::simulation(), ledger::simulation(), ticks::simulation(), alarms::simulation()]
 }
 
 /// Runs one seed, on the topology that its number chooses.

@@ -99,7 +99,7 @@ impl StreamThread {
         self.turn = self.turn.wrapping_add(1);
         for offset in 0..tasks {
             let at = (self.turn + offset) % tasks;
-            if self.failed || self.rewind_wanted || self.is_full() {
+            if self.failed || self.rewind_wanted {
                 break;
             }
             let slot = &mut self.slots[at];
@@ -140,6 +140,11 @@ impl StreamThread {
                 next = next.sooner(Next::WakeAt(at));
                 continue;
             }
+            // What is due may be much: it too waits for a commit.
+            if self.is_full() {
+                continue;
+            }
+            let running = self.slots[at].running_mut().expect("it was running just now");
             match guarded(|| running.task.punctuate_wall(now)) {
                 Ok(_) => {
                     self.metrics.punctuate_total.inc();

@@ -2,7 +2,7 @@
 //! changelog before its position make, and that position never goes back while the disk keeps what
 //! was written. Shares nothing with the restore but byte formats.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use headwater_state::database::{Database, Direction, Family, ScanRange};
@@ -95,8 +95,23 @@ fn key_skips(kind: &StoreKind) -> Option<usize> {
     if matches!(kind, StoreKind::KeyValue | StoreKind::TimestampedKeyValue) {
         return Some(0);
     }
+    if matches!(kind, StoreKind::Timers(_)) {
+        return Some(1);
+    }
     // The row begins with its segment.
     matches!(kind, StoreKind::Window(_) | StoreKind::TimestampedWindow(_)).then_some(8)
+}
+
+/// Every timer, and nothing else, has a row in the order of time.
+fn compare_by_time(rows: &StoreRows) -> Result<(), String> {
+    let timers = rows.iter().filter(|(key, _)| key[0] == 0);
+    let expected: BTreeSet<_> =
+        timers.map(|(k, time)| [&[0x80], &time[..], &k[1..]].concat()).collect();
+    let found: BTreeSet<_> = rows.keys().filter(|key| key[0] == 0x80).cloned().collect();
+    match expected.symmetric_difference(&found).next() {
+        None => Ok(()),
+        Some(row) => Err(format!("row {row:?} has no timer, or is missing for one")),
+    }
 }
 
 fn compare(
@@ -127,10 +142,13 @@ fn compare(
             _ => false,
         }
     };
-    let found: StoreRows = rows(&*handle.database, &handle.family, handle.partition)
-        .into_iter()
-        .map(|(key, row)| (key[skipped..].to_vec(), row))
-        .collect();
+    let mut found = rows(&*handle.database, &handle.family, handle.partition);
+    if matches!(kind, StoreKind::Timers(_)) {
+        compare_by_time(&found)?;
+        found.retain(|key, _| key[0] == 0);
+    }
+    let found: StoreRows =
+        found.into_iter().map(|(key, row)| (key[skipped..].to_vec(), row)).collect();
     for key in expected.keys().chain(found.keys()) {
         let (expected, found) = (expected.get(key), found.get(key));
         if expected != found && !expired(key) {
