@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the benches (all, or those named), one JSON line each on standard output.
-# Assertions are off for our own crates alone; nothing of others is compiled again.
+# BENCH_ARGS are given to each. Assertions are off for our own crates alone; nothing of others is compiled again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/env.sh
@@ -20,5 +20,11 @@ pin=()
 command -v taskset >/dev/null && pin=(taskset -c 0)
 for name in "${names[@]}"; do
     echo "bench: $name" >&2
-    "${pin[@]}" "$CARGO_TARGET_DIR/release/$name"
+    binary="$CARGO_TARGET_DIR/release/$name"
+    # shellcheck disable=SC2086 # BENCH_ARGS are words
+    case "$name" in
+    # Broker and contestants share all cores.
+    peers) HEADWATER_PEERS="$(scripts/peers.sh)" "$binary" ${BENCH_ARGS:-} ;;
+    *) "${pin[@]}" "$binary" ${BENCH_ARGS:-} ;;
+    esac
 done
