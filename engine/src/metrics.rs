@@ -59,10 +59,11 @@ struct TaskFamilies {
 
 #[derive(Debug)]
 struct RestoreFamilies {
-    restores_total: IntCounterVec,
     records_total: IntCounterVec,
     remaining_records: IntGaugeVec,
     quarantined_total: IntCounterVec,
+    calls_total: IntCounterVec,
+    active_tasks: IntGaugeVec,
 }
 
 const APP: &[&str] = &["application"];
@@ -160,13 +161,17 @@ impl Registrar<'_> {
         }
     }
 
+    /// Names of KIP-869.
     fn restore(&self) -> RestoreFamilies {
-        let counter = |name: &str, help| self.counter(&format!("stream_state_{name}"), help, STORE);
+        let updater = |name: &str| format!("stream_state_updater_{name}");
         RestoreFamilies {
-            restores_total: counter("restore_total", "restores begun"),
-            records_total: counter("restore_records_total", "changelog records restored"),
+            records_total: self.counter(
+                "stream_task_restore_total",
+                "changelog records restored",
+                STORE,
+            ),
             remaining_records: self.gauge(
-                "stream_state_restore_remaining_records",
+                "stream_task_restore_remaining_records_total",
                 "offsets between the restored position and its target",
                 STORE,
             ),
@@ -174,6 +179,16 @@ impl Registrar<'_> {
                 "stream_state_quarantined_total",
                 "damaged databases of tasks that were set aside",
                 TASK,
+            ),
+            calls_total: self.counter(
+                &updater("restore_call_total"),
+                "batches of changelog records restored",
+                APP,
+            ),
+            active_tasks: self.gauge(
+                &updater("active_restoring_tasks"),
+                "tasks whose stores are being restored",
+                APP,
             ),
         }
     }
@@ -254,12 +269,20 @@ impl Metrics {
         }
     }
 
+    /// The metrics of an application's restorer.
+    pub fn restorer(&self, application: &str) -> RestorerMetrics {
+        let f = &self.families.restore;
+        RestorerMetrics {
+            calls: f.calls_total.with_label_values(&[application]),
+            active_tasks: f.active_tasks.with_label_values(&[application]),
+        }
+    }
+
     /// The metrics of the restore of one store of one task.
     pub fn restore(&self, application: &str, task: &str, store: &str) -> RestoreMetrics {
         let f = &self.families.restore;
         let l = &[application, task, store];
         RestoreMetrics {
-            restores: f.restores_total.with_label_values(l),
             records: f.records_total.with_label_values(l),
             remaining: f.remaining_records.with_label_values(l),
         }
@@ -342,11 +365,18 @@ impl TaskMetrics {
     }
 }
 
-/// Metrics of one store's restore (`stream-state-metrics`, `restore-*`).
+/// Metrics of an application's restorer (`stream-state-updater-metrics`).
+#[derive(Debug, Clone)]
+pub struct RestorerMetrics {
+    /// Batches restored.
+    pub calls: IntCounter,
+    /// Tasks being restored.
+    pub active_tasks: IntGauge,
+}
+
+/// Metrics of one store's restore (`stream-task-metrics`, `restore-*`).
 #[derive(Debug, Clone)]
 pub struct RestoreMetrics {
-    /// Restores begun.
-    pub restores: IntCounter,
     /// Changelog records restored.
     pub records: IntCounter,
     /// Offsets still to go.

@@ -279,12 +279,7 @@ impl StateDirectory {
     /// In embedded mode, which sets nothing aside by itself.
     pub fn quarantine(&self, application: &str, task: &str) -> Result<String> {
         let from = self.task_name(application, task)?;
-        let taken = self.database_names(application)?;
-        let aside = (1u32..)
-            .map(|number| format!("{task}{DAMAGED}{number}"))
-            .find(|name| !taken.contains(name))
-            .expect("a free number exists");
-        let to = format!("{application}/{aside}");
+        let to = self.aside(application, task)?;
         match &self.storage {
             Storage::Memory(disk) => disk.rename(&from, &to)?,
             #[cfg(feature = "rocksdb")]
@@ -292,6 +287,40 @@ impl StateDirectory {
         }
         tracing::warn!(database = %from, aside = %to, "a damaged database was set aside");
         Ok(to)
+    }
+
+    /// Keeps a copy of a task's open database as [`StateDirectory::quarantine`] would keep the
+    /// database itself, for what is about to be emptied. Returns its name, for the operator.
+    ///
+    /// # Errors
+    /// `Invalid` names, `Io`, `Full`.
+    ///
+    /// # Panics
+    /// In embedded mode, which sets nothing aside by itself.
+    pub fn copy_aside(
+        &self,
+        application: &str,
+        task: &str,
+        database: &dyn Database,
+    ) -> Result<String> {
+        self.task_name(application, task)?;
+        let to = self.aside(application, task)?;
+        match &self.storage {
+            Storage::Memory(_) => database.checkpoint(std::path::Path::new(&to))?,
+            #[cfg(feature = "rocksdb")]
+            Storage::Files { path, .. } => database.checkpoint(&path.join(&to))?,
+        }
+        Ok(to)
+    }
+
+    /// A free name for what is set aside.
+    fn aside(&self, application: &str, task: &str) -> Result<String> {
+        let taken = self.database_names(application)?;
+        let aside = (1u32..)
+            .map(|number| format!("{task}{DAMAGED}{number}"))
+            .find(|name| !taken.contains(name))
+            .expect("a free number exists");
+        Ok(format!("{application}/{aside}"))
     }
 
     /// Deletes a task's database. It must be closed.

@@ -11,6 +11,8 @@ mod crash;
 mod database;
 #[path = "state/directory.rs"]
 mod directory;
+#[path = "state/ingest.rs"]
+mod ingest;
 #[path = "state/key_value.rs"]
 mod key_value;
 #[path = "state/log.rs"]

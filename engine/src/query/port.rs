@@ -128,10 +128,23 @@ pub struct TaskRestore {
     /// The store.
     #[serde(serialize_with = "display")]
     pub store: Arc<str>,
+    /// Where it began in the changelog.
+    pub from: i64,
+    /// Why there.
+    pub why: String,
     /// The next changelog offset to restore.
     pub offset: i64,
     /// Where the restore ends.
     pub end: i64,
+    /// Records restored since the task came here.
+    pub records: u64,
+    /// Offsets still to go.
+    pub remaining: i64,
+    /// Offsets passed in a second.
+    pub offsets_per_second: i64,
+    /// Milliseconds until the end, at the pace so far; absent before there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_ms_left: Option<u64>,
 }
 
 /// How the process does.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use headwater_state::database::{Database, Family};
 
@@ -31,14 +32,43 @@ pub enum TaskState {
 }
 
 /// How far one store's restore has come.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RestoreProgress {
+    /// The changelog offset that the last restore began at.
+    pub from: i64,
     /// The next changelog offset to restore.
     pub position: i64,
     /// Where the restore ends.
     pub end: i64,
-    /// Records restored.
+    /// Records restored, by all restores since the task came here.
     pub records: u64,
+    /// Time that the last restore has taken so far.
+    pub elapsed: Duration,
+    /// Why it began where it did.
+    pub why: &'static str,
+}
+
+impl RestoreProgress {
+    /// Offsets still to go.
+    pub fn remaining(&self) -> i64 {
+        (self.end - self.position).max(0)
+    }
+
+    /// Offsets passed in a second; 0 before the first.
+    pub fn offsets_per_second(&self) -> i64 {
+        let millis = i64::try_from(self.elapsed.as_millis()).unwrap_or(i64::MAX).max(1);
+        (self.position - self.from).saturating_mul(1_000) / millis
+    }
+
+    /// When it will have come to its end, at the pace so far; `None` before there is one.
+    pub fn estimated_left(&self) -> Option<Duration> {
+        let remaining = u64::try_from(self.remaining()).ok()?;
+        match u64::try_from(self.offsets_per_second()).ok()? {
+            _ if remaining == 0 => Some(Duration::ZERO),
+            0 => None,
+            pace => Some(Duration::from_millis(remaining.saturating_mul(1_000) / pace)),
+        }
+    }
 }
 
 /// One task of this instance.
@@ -165,19 +195,15 @@ impl Board {
         }
     }
 
-    pub(crate) fn restoring(
-        &self,
-        task: TaskId,
-        store: &Arc<str>,
-        records: u64,
-        position: i64,
-        end: i64,
-    ) {
+    /// A restore came further; `records` of `progress` are those since the last call.
+    pub(crate) fn restoring(&self, task: TaskId, store: &Arc<str>, progress: RestoreProgress) {
         if let Some(status) = self.inner().tasks.get_mut(&task) {
-            let progress = RestoreProgress { position, end, records: 0 };
-            let progress = status.restores.entry(Arc::clone(store)).or_insert(progress);
-            (progress.position, progress.end) = (position, end);
-            progress.records += records;
+            if status.state == TaskState::Opening && progress.remaining() > 0 {
+                status.state = TaskState::Restoring;
+            }
+            let shown = status.restores.entry(Arc::clone(store)).or_default();
+            let records = shown.records + progress.records;
+            *shown = RestoreProgress { records, ..progress };
         }
     }
 
@@ -191,5 +217,28 @@ impl Board {
         let mut inner = self.inner();
         inner.tasks.remove(&task);
         inner.stores.retain(|_, store| store.task != task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_restore_is_estimated_from_its_pace() {
+        let progress = RestoreProgress {
+            from: 100,
+            position: 600,
+            end: 2_600,
+            elapsed: Duration::from_millis(500),
+            ..RestoreProgress::default()
+        };
+        assert_eq!(progress.remaining(), 2_000);
+        assert_eq!(progress.offsets_per_second(), 1_000);
+        assert_eq!(progress.estimated_left(), Some(Duration::from_secs(2)));
+        let begun = RestoreProgress { position: 100, elapsed: Duration::ZERO, ..progress.clone() };
+        assert_eq!(begun.estimated_left(), None);
+        let over = RestoreProgress { position: 2_600, ..progress };
+        assert_eq!(over.estimated_left(), Some(Duration::ZERO));
     }
 }

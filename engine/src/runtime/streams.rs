@@ -12,7 +12,7 @@ use super::global::{GlobalFollower, GlobalParts, GlobalTables};
 use super::lifecycle::StreamsState;
 use super::messages::{FromThread, RestoreRequest};
 use super::plan::Plan;
-use super::restorer::{Restorer, RestorerParts, StateHome};
+use super::restorer::{BULK_OFFSETS, Restorer, RestorerParts, StateHome};
 use super::setup::TopicSetup;
 use super::supervisor::{Link, Supervisor, SupervisorParts};
 use super::thread::{Limits, StreamThread, ThreadParts};
@@ -103,6 +103,8 @@ impl Streams {
             leases: parts.leases.clone(),
             board: board.clone(),
             metrics: parts.metrics.clone(),
+            bulk_bytes: parts.overlay_bytes,
+            bulk_offsets: BULK_OFFSETS,
             ended: Arc::clone(&ended),
         });
         let plan = Arc::new(OnceLock::new());

@@ -14,7 +14,7 @@ use crate::query::{
     TaskRestore, TopologyInfo,
 };
 use crate::record::{TaskId, TopicPartition};
-use crate::runtime::{HostView, Streams, TaskStatus};
+use crate::runtime::{HostView, RestoreProgress, Streams, TaskStatus};
 use crate::task::store_family;
 use crate::topology::{Subtopology, Topology};
 
@@ -109,15 +109,12 @@ impl HostQueries {
             let lag = self.end_of(&partition).map(|end| (end - offset.unwrap_or(0)).max(0));
             TaskInput { topic: partition.topic, partition: id.partition, offset, lag }
         };
-        let restore = |(store, progress): (&Arc<str>, &crate::runtime::RestoreProgress)| {
-            TaskRestore { store: Arc::clone(store), offset: progress.position, end: progress.end }
-        };
         TaskInfo {
             id,
             state: format!("{:?}", status.state).to_lowercase(),
             thread: format!("{application}-{}", status.thread),
             inputs: inputs.into_iter().map(input).collect(),
-            restores: status.restores.iter().map(restore).collect(),
+            restores: status.restores.iter().map(restore_of).collect(),
         }
     }
 
@@ -183,7 +180,7 @@ impl QueryTarget for HostQueries {
         });
         let waiting = self.view.applications.iter().find(|streams| !streams.board().is_ready());
         let waiting = waiting
-            .map(|s| format!("application {} is {}; see /tasks", s.application(), s.state()))
+            .map(waits_for)
             .or_else(|| self.view.embedded.as_ref().and_then(|log| log.waiting_for()));
         Health { failed, waiting_for: waiting }
     }
@@ -191,4 +188,34 @@ impl QueryTarget for HostQueries {
     fn log(&self) -> Option<Arc<EmbeddedLog>> {
         self.view.embedded.clone()
     }
+}
+
+fn restore_of((store, progress): (&Arc<str>, &RestoreProgress)) -> TaskRestore {
+    let left = progress.estimated_left();
+    TaskRestore {
+        store: Arc::clone(store),
+        from: progress.from,
+        why: progress.why.to_owned(),
+        offset: progress.position,
+        end: progress.end,
+        records: progress.records,
+        remaining: progress.remaining(),
+        offsets_per_second: progress.offsets_per_second(),
+        estimated_ms_left: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// What an application that is not ready waits for, with how far its restores are.
+fn waits_for(streams: &Streams) -> String {
+    let tasks = streams.board().tasks();
+    let restores = || tasks.values().flat_map(|task| task.restores.values());
+    let (remaining, pace) = restores()
+        .filter(|restore| restore.remaining() > 0)
+        .fold((0, 0), |(r, p), one| (r + one.remaining(), p + one.offsets_per_second()));
+    let mut text = format!("application {} is {}", streams.application(), streams.state());
+    if remaining > 0 {
+        text.push_str(&format!(", {remaining} changelog offsets to restore at {pace}/s"));
+    }
+    text.push_str("; see /tasks");
+    text
 }

@@ -322,6 +322,22 @@ impl Database for MemoryDatabase {
         Ok(())
     }
 
+    fn ingest(&self, family: &Family, rows: &dyn BatchPart) -> Result<()> {
+        let mut batch = MemoryBatch::default();
+        rows.replay(&mut batch);
+        let mut last: Option<&[u8]> = None;
+        for (_, change) in &batch.changes {
+            let Change::Row { key, .. } = change else { continue };
+            if last.is_some_and(|last| last >= &key[..]) {
+                return Err(StateError::Invalid {
+                    what: format!("rows for family {} are not in order", family.name()),
+                });
+            }
+            last = Some(&key[..]);
+        }
+        self.write(&[rows])
+    }
+
     fn sync(&self) -> Result<()> {
         let mut tables = self.write_locked()?;
         self.faults().check_sync()?;

@@ -209,6 +209,16 @@ pub trait Database: Reader {
     /// The batch is refused whole: `Full` and `Io` may be retried.
     fn write(&self, parts: &[&dyn BatchPart]) -> Result<()>;
 
+    /// Adds many rows as one sorted file: past the log and the memtable, and so much cheaper than
+    /// [`Database::write`]. The part puts and deletes rows of `family` alone, in strictly ascending
+    /// key order; ranges that it deletes lie under its rows. It is applied whole or not at all, over
+    /// everything the family had. RocksDB makes it durable by itself: after a power loss it may be
+    /// there although batches of *other* families that were written before it are not.
+    ///
+    /// # Errors
+    /// As [`Database::write`]; `Io` or `Invalid` for rows that are not in order.
+    fn ingest(&self, family: &Family, rows: &dyn BatchPart) -> Result<()>;
+
     /// Makes everything written before the call durable.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ use crate::error::{Result, StateError};
 mod cursor;
 mod errors;
 mod health;
+mod ingest;
 mod memory;
 mod salvage;
 mod tuning;
@@ -77,6 +78,7 @@ impl RocksDatabase {
     pub fn open(path: &Path, memory: &SharedMemory) -> Result<Arc<Self>> {
         let opening = || format!("opening database {}", path.display());
         std::fs::create_dir_all(path).map_err(|error| StateError::io(opening(), &error))?;
+        ingest::sweep(path)?;
         let place = Place::database(path);
         let options = tuning::database_options(memory);
         let existing = if path.join("CURRENT").exists() {
@@ -247,6 +249,10 @@ impl Database for RocksDatabase {
         self.inner.write(&fill)?;
         self.memory.hold();
         Ok(())
+    }
+
+    fn ingest(&self, family: &Family, rows: &dyn BatchPart) -> Result<()> {
+        self.inner.ingest(family, rows, &self.memory)
     }
 
     fn sync(&self) -> Result<()> {

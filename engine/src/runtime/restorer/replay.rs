@@ -2,6 +2,7 @@
 //! records, emptying a store whose position is gone. Knows no other store and no request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_state::StateError;
 use headwater_state::commit::StateBatch;
@@ -18,13 +19,17 @@ use crate::log::{
 };
 use crate::metrics::RestoreMetrics;
 use crate::record::{TaskId, TopicPartition};
-use crate::runtime::board::Board;
+use crate::runtime::board::{Board, RestoreProgress};
 use crate::runtime::messages::RestoreError;
 use crate::runtime::plan::StoreBlueprint;
+use crate::runtime::restorer::StateHome;
 use crate::store::RestoreTarget;
+use crate::time::Now;
 
 /// Changelog bytes of one store applied before the next store's turn.
 const TURN_BYTES: usize = 1 << 20;
+/// A restore under way is told of this often.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// The restore of one store-partition.
 pub(super) struct StoreJob {
@@ -34,12 +39,31 @@ pub(super) struct StoreJob {
     pub(super) stage: Stage,
     pub(super) metrics: RestoreMetrics,
     pub(super) emptied: bool,
+    /// What the board is told next.
+    pub(super) progress: RestoreProgress,
 }
 
 pub(super) enum Stage {
     Asking { start: Ticket<LogResult<Vec<i64>>>, end: Ticket<LogResult<Vec<i64>>> },
-    Reading { reader: Box<dyn PartitionReader>, target: Box<dyn RestoreTarget>, end: i64 },
+    Reading(Reading),
     Done,
+}
+
+/// A restore that reads its changelog.
+pub(super) struct Reading {
+    reader: Box<dyn PartitionReader>,
+    target: Box<dyn RestoreTarget>,
+    end: i64,
+    /// Rows are collected, sorted and added as files.
+    bulk: bool,
+    began: Duration,
+    told: Duration,
+}
+
+impl Stage {
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self, Stage::Reading(_))
+    }
 }
 
 /// How far a step came.
@@ -57,7 +81,14 @@ pub(super) struct Turn<'r> {
     pub(super) leases: &'r Leases,
     pub(super) bell: &'r Bell,
     pub(super) board: &'r Board,
+    pub(super) home: &'r StateHome,
+    pub(super) application: &'r str,
     pub(super) task: TaskId,
+    pub(super) now: Now,
+    /// A restore of more offsets collects rows and brings them sorted into the database.
+    pub(super) bulk_offsets: i64,
+    /// Uncommitted bytes at which collected rows go to the database.
+    pub(super) bulk_bytes: usize,
 }
 
 impl Turn<'_> {
@@ -90,7 +121,7 @@ impl Turn<'_> {
                 let end = only(last).map_err(|e| self.failed(e))?;
                 self.begin(store, first, end)
             }
-            Stage::Reading { .. } => self.read(store),
+            Stage::Reading(_) => self.read(store),
         }
     }
 
@@ -108,14 +139,22 @@ impl Turn<'_> {
             Some(at) => (at, "the store's position"),
         };
         let name = &store.blueprint.spec.name;
-        tracing::info!(%task, store = %name, %changelog, from, to = end, why, "restore");
+        let bulk = end - from > self.bulk_offsets;
+        tracing::info!(%task, store = %name, %changelog, from, to = end, why, bulk, "restore begins");
         if position.is_some_and(|at| !(first..=end).contains(&at)) {
+            self.set_aside(store).map_err(|e| self.state(e))?;
             empty(&*target, self.leases).map_err(|e| self.state(e))?;
             store.emptied = true;
             target = store.open_target().map_err(|e| self.state(e))?;
         }
-        store.metrics.remaining.set((end - from).max(0));
-        self.board.restoring(task, name, 0, from, end);
+        store.progress = RestoreProgress {
+            from,
+            position: from,
+            end: end.max(from),
+            why,
+            ..RestoreProgress::default()
+        };
+        self.tell(store);
         if from >= end {
             store.stage = Stage::Done;
             return Ok(Progress::More);
@@ -123,36 +162,103 @@ impl Turn<'_> {
         let (isolation, purpose) = (Isolation::ReadCommitted, Purpose::Restore);
         let reader = self.log.reader(&changelog, from, isolation, purpose, self.bell.clone());
         let reader = reader.map_err(|e| self.failed(e))?;
-        store.stage = Stage::Reading { reader, target, end };
+        let now = self.now.monotonic;
+        store.stage = Stage::Reading(Reading { reader, target, end, bulk, began: now, told: now });
         Ok(Progress::More)
     }
 
+    /// Keeps a copy of what is about to be emptied: other stores of the task go on as they are.
+    fn set_aside(&self, store: &StoreJob) -> Result<(), StateError> {
+        if let StateHome::PerTask(directory) = self.home {
+            let (task, application) = (self.task, self.application);
+            let aside = directory.copy_aside(application, &task.to_string(), &*store.database)?;
+            let name = &store.blueprint.spec.name;
+            tracing::warn!(%task, store = %name, aside, "the store is rebuilt; a copy is kept");
+        }
+        Ok(())
+    }
+
+    /// Tells board and metrics how far the store has come.
+    fn tell(&self, store: &mut StoreJob) {
+        let progress = &mut store.progress;
+        store.metrics.records.inc_by(progress.records);
+        store.metrics.remaining.set(progress.remaining());
+        self.board.restoring(self.task, &store.blueprint.spec.name, progress.clone());
+        progress.records = 0;
+    }
+
     fn read(&self, store: &mut StoreJob) -> Result<Progress, RestoreError> {
-        let Stage::Reading { reader, target, end } = &mut store.stage else {
+        let Stage::Reading(reading) = &mut store.stage else {
             unreachable!("called while reading")
         };
-        let fetched = match reader.take(TURN_BYTES) {
+        let fetched = match reading.reader.take(TURN_BYTES) {
             Ok(fetched) => fetched,
             // The start of the changelog moved past us, or it is damaged: asking again tells.
             Err(error) if error.class == ErrorClass::Fatal && !store.emptied => {
-                let changelog = reader.partition().clone();
+                let changelog = reading.reader.partition().clone();
                 tracing::warn!(task = %self.task, %changelog, %error, "restore begins again");
                 store.stage = ask(self.log, &changelog);
                 return Ok(Progress::More);
             }
             Err(error) => return Err(self.failed(error)),
         };
-        let (name, end) = (&store.blueprint.spec.name, *end);
-        let records = apply(&store.blueprint, &mut **target, &fetched, self.leases);
+        let records = collect(&store.blueprint, &mut *reading.target, &fetched);
         let records = records.map_err(|e| self.state(e))?;
-        store.metrics.records.inc_by(records);
-        store.metrics.remaining.set((end - fetched.position).max(0));
-        self.board.restoring(self.task, name, records, fetched.position, end);
-        if fetched.position >= end {
+        let is_over = fetched.position >= reading.end;
+        let collected = reading.target.state().overlay().bytes();
+        if is_over || !reading.bulk || collected >= self.bulk_bytes {
+            self.write(reading, records > 0, fetched.position).map_err(|e| self.state(e))?;
+        }
+        store.progress.records += records;
+        store.progress.position = fetched.position;
+        store.progress.elapsed = self.now.monotonic.saturating_sub(reading.began);
+        let often = self.now.monotonic.saturating_sub(reading.told) >= TELL_EVERY;
+        if often || is_over {
+            reading.told = self.now.monotonic;
+            say(self.task, store, is_over);
+        }
+        self.tell(store);
+        if is_over {
             store.stage = Stage::Done;
             return Ok(Progress::More);
         }
         Ok(if fetched.batches.is_empty() { Progress::Waits } else { Progress::More })
+    }
+
+    /// Writes what was collected, with the position it reaches, in one piece.
+    fn write(&self, reading: &mut Reading, news: bool, position: i64) -> Result<(), StateError> {
+        let target = &mut *reading.target;
+        let known = target.state().positions().changelog;
+        let nothing = !news && target.state().overlay().bytes() == 0;
+        if nothing && known.is_some_and(|at| at >= position) {
+            return Ok(());
+        }
+        target.state_mut().freeze();
+        let commit = target.commit(Some(position));
+        let database = Arc::clone(target.state().database());
+        if reading.bulk && commit.rows.is_some() {
+            commit.ingest(self.leases, &*database)?;
+            target.committed(&commit);
+            // What is in the database needs no memory any more.
+            return target.state_mut().rewind();
+        }
+        let batch = StateBatch { stores: vec![commit], tasks: vec![] };
+        batch.write(self.leases, &*database, &[])?;
+        target.committed(&batch.stores[0]);
+        Ok(())
+    }
+}
+
+/// A line about a restore under way, or at its end.
+fn say(task: TaskId, store: &StoreJob, is_over: bool) {
+    let (name, progress) = (&store.blueprint.spec.name, &store.progress);
+    let (position, to, took) = (progress.position, progress.end, progress.elapsed);
+    let pace = progress.offsets_per_second();
+    if is_over {
+        tracing::info!(%task, store = %name, to = position, ?took, pace, "restored");
+    } else {
+        let left = progress.estimated_left();
+        tracing::info!(%task, store = %name, position, to, pace, ?left, "restore goes on");
     }
 }
 
@@ -169,12 +275,11 @@ pub(super) fn ask(log: &dyn Log, changelog: &TopicPartition) -> Stage {
     Stage::Asking { start: ask(OffsetQuery::Earliest), end: ask(OffsetQuery::HighWatermark) }
 }
 
-/// Writes what was fetched, with the position it reaches, in one batch. Returns how many records.
-fn apply(
+/// Puts what was fetched into the overlay. Returns how many records.
+fn collect(
     blueprint: &StoreBlueprint,
     target: &mut dyn RestoreTarget,
     fetched: &Fetched,
-    leases: &Leases,
 ) -> Result<u64, StateError> {
     let mut records = 0;
     for batch in &fetched.batches {
@@ -185,16 +290,6 @@ fn apply(
             records += 1;
         }
     }
-    let position = target.state().positions().changelog;
-    if records == 0 && position.is_some_and(|at| at >= fetched.position) {
-        return Ok(0);
-    }
-    target.state_mut().freeze();
-    let commit = target.commit(Some(fetched.position));
-    let database = Arc::clone(target.state().database());
-    let batch = StateBatch { stores: vec![commit], tasks: vec![] };
-    batch.write(leases, &*database, &[])?;
-    target.committed(&batch.stores[0]);
     Ok(records)
 }
 

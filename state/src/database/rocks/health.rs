@@ -66,7 +66,7 @@ impl Inner {
     }
 
     /// Waits for flushes and compactions to free the writers. Wall time only bounds the wait.
-    fn wait_while_stopped(&self) -> Result<()> {
+    pub(super) fn wait_while_stopped(&self) -> Result<()> {
         let mut moving = Instant::now();
         while self.is_stopped() {
             if self.is_moving() {
