@@ -188,7 +188,7 @@ fn command(broker: &KafkaBroker, application: &'static str, format: &str) -> (u8
         about: "Counts words",
         applications: vec![shell::Application {
             id: application,
-            topology: counted::add_to,
+            topology: Arc::new(counted::add_to),
             routes: Vec::new(),
         }],
         commands: Vec::new(),

@@ -6,6 +6,7 @@
 pub mod agents;
 pub mod analytics;
 pub mod conventions;
+pub mod coordinator;
 pub mod examples;
 pub mod outgoing;
 pub mod platform_event;

@@ -108,10 +108,12 @@ pub(super) fn topology_endpoints(
             return refused(why);
         }
         let first = path.split('/').nth(1).unwrap_or_default();
-        if RESERVED.contains(&first) {
+        // A body may be sent to a path that the server only reads under.
+        let is_free = route.takes() && first != "apps" && first != "topics";
+        if RESERVED.contains(&first) && !is_free {
             return refused(format!("`/{first}` belongs to the server; choose another word"));
         }
-        let of_shape = owners.entry(shape_of_path(path)).or_default();
+        let of_shape = owners.entry(shape_of(&**route)).or_default();
         if of_shape.contains(&application) {
             return refused(format!("application `{application}` has two routes of this shape"));
         }
@@ -119,14 +121,14 @@ pub(super) fn topology_endpoints(
         all.push(topology_endpoint(format!("/apps/{application}{path}"), application, route));
     }
     for (shape, applications) in &owners {
-        let of_shape = |(_, r): &&(Arc<str>, Arc<dyn Route>)| shape_of_path(r.path()) == *shape;
+        let of_shape = |(_, r): &&(Arc<str>, Arc<dyn Route>)| shape_of(&**r) == *shape;
         let Some((application, route)) = routes.iter().find(of_shape) else { continue };
         all.push(if applications.len() == 1 {
             topology_endpoint(route.path().to_owned(), application, route)
         } else {
             let ids = applications.iter().map(|id| &***id).collect::<Vec<_>>().join(", ");
             let (path, about) = (route.path(), route.about());
-            Endpoint::new(Access::Read, path, about, route.parameters(), move |_| {
+            Endpoint::new(access_of(&**route), path, about, route.parameters(), move |_| {
                 Err(application_needed(&ids))
             })
         });
@@ -134,9 +136,23 @@ pub(super) fn topology_endpoints(
     Ok(all)
 }
 
+fn access_of(route: &dyn Route) -> Access {
+    if route.takes() { Access::Write } else { Access::Read }
+}
+
+/// Two routes of one shape would answer the same requests.
+fn shape_of(route: &dyn Route) -> String {
+    let method = if route.takes() { "POST " } else { "" };
+    format!("{method}{}", shape_of_path(route.path()))
+}
+
 fn topology_endpoint(path: String, owner: &Arc<str>, route: &Arc<dyn Route>) -> Endpoint {
     let (owner, handler) = (Arc::clone(owner), Arc::clone(route));
-    Endpoint::new(Access::Read, &path, route.about(), route.parameters(), move |call| {
+    let access = access_of(&**route);
+    Endpoint::new(access, &path, route.about(), route.parameters(), move |call| {
+        if access == Access::Write {
+            return taken(&*handler, call);
+        }
         let all = call.context.target.applications();
         let Some(application) = all.iter().find(|a| a.application_id == owner) else {
             let detail = format!("application `{owner}` does not run here any more");
@@ -145,6 +161,13 @@ fn topology_endpoint(path: String, owner: &Arc<str>, route: &Arc<dyn Route>) -> 
         let stores = StoreQueries::new(&*call.context.target, application);
         Answer::json(&handler.answer(&call.asked, &stores)?)
     })
+}
+
+fn taken(route: &dyn Route, call: &Call<'_>) -> Result<Answer, QueryError> {
+    let context = call.context;
+    let taken = route.take(call.body, &call.asked, context.clock.now().wall_ms)?;
+    context.target.append(&taken.records, context.patience)?;
+    Ok(Answer { status: 202, ..Answer::json(&taken.answer)? })
 }
 
 fn stores(call: &Call<'_>) -> Result<Answer, QueryError> {

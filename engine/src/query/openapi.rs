@@ -58,9 +58,14 @@ fn operation(endpoint: &Endpoint) -> Json {
     if endpoint.access == Access::Write {
         let record = json!({ "$ref": "#/components/schemas/Record" });
         let many = json!({ "type": "array", "items": record });
+        let schema = if endpoint.path.starts_with("/topics/") {
+            json!({ "oneOf": [record, many] })
+        } else {
+            json!({ "type": "object" })
+        };
         operation["requestBody"] = json!({
             "required": true,
-            "content": { "application/json": { "schema": { "oneOf": [record, many] } } },
+            "content": { "application/json": { "schema": schema } },
         });
         operation["security"] = json!([{ "token": [] }]);
     }

@@ -2,11 +2,14 @@
 //! answers them, from any thread and without waiting.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use headwater_state::database::{Family, Reader};
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use super::error::QueryError;
+use super::route::NewRecord;
 use crate::log::embedded::EmbeddedLog;
 use crate::record::TaskId;
 use crate::store::StoreSpec;
@@ -35,6 +38,11 @@ pub trait QueryTarget: Send + Sync {
     fn health(&self) -> Health;
     /// The embedded log, if the process runs on it.
     fn log(&self) -> Option<Arc<EmbeddedLog>>;
+    /// Appends records, all or none, and waits until they are in the log for good, at most so long.
+    ///
+    /// # Errors
+    /// The problem to answer with; its detail says whether the records may be written all the same.
+    fn append(&self, records: &[NewRecord], patience: Duration) -> Result<(), QueryError>;
 }
 
 /// One application, for queries.

@@ -1,13 +1,16 @@
-//! Routes of a topology's own: a path, typed parameters, and an answer made from its stores. Owns
-//! the trait and what a path may look like; knows no HTTP library.
+//! Routes of a topology's own: a path, typed parameters, and an answer made from its stores, or
+//! records made from a body. Owns the trait and what a path may look like; knows no HTTP library.
 
 use serde_json::Value as Json;
 
-use super::error::QueryError;
+use super::error::{Problem, QueryError};
 use super::parameters::{Parameter, Parameters};
 use super::reads::StoreQueries;
+use crate::record::Headers;
 
-/// A question that a topology answers in its own words, by `GET`.
+/// A question that a topology answers in its own words, by `GET`, or something it can be told, by
+/// `POST`: then [`takes`](Self::takes) says so, and [`take`](Self::take) stands for
+/// [`answer`](Self::answer).
 ///
 /// ```
 /// use headwater::query::{Parameter, ParameterKind, Parameters, QueryError, Route, StoreQueries};
@@ -48,7 +51,47 @@ pub trait Route: Send + Sync {
     ///
     /// # Errors
     /// Any [`QueryError`]; a panic is answered with status 500.
-    fn answer(&self, asked: &Parameters, stores: &StoreQueries<'_>) -> Result<Json, QueryError>;
+    fn answer(&self, asked: &Parameters, stores: &StoreQueries<'_>) -> Result<Json, QueryError> {
+        let _ = (asked, stores);
+        Err(QueryError::new(Problem::MethodNotAllowed, format!("send a body to {}", self.path())))
+    }
+    /// It takes a JSON body by `POST`.
+    fn takes(&self) -> bool {
+        false
+    }
+    /// Takes a body: the records to append, all or none, and the answer once they are in the log
+    /// for good, with status 202. `now_ms` is the wall clock. Runs as [`answer`](Self::answer) does.
+    ///
+    /// # Errors
+    /// Any [`QueryError`]; nothing is appended then.
+    fn take(&self, body: &[u8], asked: &Parameters, now_ms: i64) -> Result<Taken, QueryError> {
+        let _ = (body, asked, now_ms);
+        Err(QueryError::new(Problem::MethodNotAllowed, format!("{} takes nothing", self.path())))
+    }
+}
+
+/// What a route makes of a body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taken {
+    /// What is appended.
+    pub records: Vec<NewRecord>,
+    /// What is answered.
+    pub answer: Json,
+}
+
+/// A record to be appended, in the partition of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// Where to.
+    pub topic: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// The headers.
+    pub headers: Headers,
 }
 
 /// Why a path can be no route's, or `None` if it can.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,17 +19,19 @@ use super::encoding::{from_base64, to_base64};
 use super::endpoint::{Access, Answer, Call, Endpoint};
 use super::error::{Problem, QueryError};
 use super::parameters::{Parameter, ParameterKind as Kind};
-use crate::actor::{Bell, Poll};
+use crate::actor::{Bell, Poll, Ticket};
 use crate::error::ErrorClass;
 use crate::log::embedded::EmbeddedLog;
-use crate::log::{Log, LogError, OffsetQuery, TopicSpec};
+use crate::log::{Log, LogError, LogResult, OffsetQuery, TopicSpec};
 use crate::record::batch::{RawRecord, RecordBatch, RecordBatchBuilder};
 use crate::record::{Headers, TopicPartition};
 use crate::serde::kafka_streams::partition_for;
-use crate::time::is_usable;
+use crate::time::{Clock, is_usable};
 
 /// Records of one request.
 const RECORDS_MAX: usize = 10_000;
+/// How often the log is asked whether it is done, at least.
+const LOOK: Duration = Duration::from_millis(10);
 /// Bytes of records that one answer shows, about.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
@@ -262,13 +265,22 @@ fn wait_for(
     call: &Call<'_>,
     batches: &[(TopicPartition, RecordBatch)],
 ) -> Result<Vec<i64>, QueryError> {
-    let clock = &call.context.clock;
-    let deadline = clock.now().monotonic + call.context.patience;
     let bell = Bell::new();
     let ticket = log.append(batches, bell.clone());
+    await_log(&ticket, &bell, &*call.context.clock, call.context.patience)
+}
+
+/// The answer of a log, waited for at most so long.
+pub(crate) fn await_log<T>(
+    ticket: &Ticket<LogResult<T>>,
+    bell: &Bell,
+    clock: &dyn Clock,
+    patience: Duration,
+) -> Result<T, QueryError> {
+    let deadline = clock.now().monotonic + patience;
     loop {
         match ticket.poll() {
-            Poll::Done(Ok(first)) => return Ok(first),
+            Poll::Done(Ok(answer)) => return Ok(answer),
             Poll::Done(Err(error)) => return Err(refused_by_log(&error)),
             Poll::Abandoned => {
                 let detail = "the log stopped before it answered: read the topic to see whether \
@@ -281,7 +293,8 @@ fn wait_for(
         if left.is_zero() {
             return Err(unanswered());
         }
-        bell.wait(Some(left));
+        // Not every ticket rings this bell.
+        bell.wait(Some(left.min(LOOK)));
     }
 }
 
@@ -292,7 +305,7 @@ pub(super) fn unanswered() -> QueryError {
     QueryError::new(Problem::TimedOut, detail)
 }
 
-fn refused_by_log(error: &LogError) -> QueryError {
+pub(crate) fn refused_by_log(error: &LogError) -> QueryError {
     let problem = match error.class {
         ErrorClass::User => Problem::RecordRefused,
         ErrorClass::Retry => Problem::Unavailable,

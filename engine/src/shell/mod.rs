@@ -13,6 +13,7 @@
 //! Results go to standard output, everything else to standard error. Settings come from the
 //! environment ([`config::HELP`](crate::config::HELP)); options of the same name go before it.
 
+mod append;
 mod audit;
 mod keep;
 mod options;
@@ -40,13 +41,16 @@ use options::{Format, Parsed, Task};
 pub use process::Process;
 pub use targets::HostQueries;
 
+/// Adds a topology to a builder. It may be called more than once.
+pub type AddTopology = Arc<dyn Fn(&StreamsBuilder) + Send + Sync>;
+
 /// One application of a program.
 #[derive(Clone)]
 pub struct Application {
     /// The application id, unless `APPLICATION_ID` names another.
     pub id: &'static str,
     /// Adds its topology to a builder.
-    pub topology: fn(&StreamsBuilder),
+    pub topology: AddTopology,
     /// What it answers over HTTP beside its stores.
     pub routes: Vec<Arc<dyn Route>>,
 }
@@ -72,6 +76,8 @@ pub struct Command {
 /// A topology binary.
 ///
 /// ```no_run
+/// use std::sync::Arc;
+///
 /// use headwater::dsl::{Consumed, Produced, StreamsBuilder};
 /// use headwater::serde::serdes::string;
 /// use headwater::shell::{Application, Program};
@@ -83,10 +89,11 @@ pub struct Command {
 /// }
 ///
 /// fn main() -> std::process::ExitCode {
+///     let topology = Arc::new(shout);
 ///     headwater::shell::run(&Program {
 ///         name: "shout",
 ///         about: "Says every word louder",
-///         applications: vec![Application { id: "shout", topology: shout, routes: Vec::new() }],
+///         applications: vec![Application { id: "shout", topology, routes: Vec::new() }],
 ///         commands: Vec::new(),
 ///     })
 /// }

@@ -3,15 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use headwater_state::database::Reader;
 
+use super::append::Appender;
 use crate::actor::{Poll, Ticket};
 use crate::log::embedded::EmbeddedLog;
 use crate::log::{Log, LogResult, OffsetQuery, TopicSpec};
 use crate::query::{
-    ApplicationInfo, CommittedPartition, Health, QueryTarget, StoreInfo, TaskInfo, TaskInput,
-    TaskRestore, TopologyInfo,
+    ApplicationInfo, CommittedPartition, Health, NewRecord, QueryError, QueryTarget, StoreInfo,
+    TaskInfo, TaskInput, TaskRestore, TopologyInfo,
 };
 use crate::record::{TaskId, TopicPartition};
 use crate::runtime::{HostView, RestoreProgress, Streams, TaskStatus};
@@ -34,6 +36,7 @@ pub(super) fn describe(topology: &Topology, application: &str) -> TopologyInfo {
 #[derive(Debug)]
 pub struct HostQueries {
     view: HostView,
+    appender: Appender,
     applications: Vec<Arc<ApplicationInfo>>,
     /// By application and subtopology: how many partitions it has, once its topics are there.
     partitions: Mutex<BTreeMap<(Arc<str>, u32), Partitions>>,
@@ -69,7 +72,8 @@ impl HostQueries {
             })
         };
         let applications = view.applications.iter().map(info).collect();
-        Self { view, applications, partitions: Mutex::default() }
+        let appender = Appender::new(view.clone());
+        Self { view, appender, applications, partitions: Mutex::default() }
     }
 
     /// Partitions of a subtopology: those of its inputs, which are all alike.
@@ -187,6 +191,10 @@ impl QueryTarget for HostQueries {
 
     fn log(&self) -> Option<Arc<EmbeddedLog>> {
         self.view.embedded.clone()
+    }
+
+    fn append(&self, records: &[NewRecord], patience: Duration) -> Result<(), QueryError> {
+        self.appender.append(records, patience)
     }
 }
 

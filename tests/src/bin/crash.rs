@@ -2,13 +2,19 @@
 //! that kill it.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use headwater::dsl::StreamsBuilder;
 use headwater::shell::{Application, Program};
 use headwater_tests::joined;
 use headwater_topologies::analytics;
 
 fn main() -> ExitCode {
-    let application = |id, topology| Application { id, topology, routes: Vec::new() };
+    let application = |id, topology: fn(&StreamsBuilder)| Application {
+        id,
+        topology: Arc::new(topology),
+        routes: Vec::new(),
+    };
     headwater::shell::run(&Program {
         name: "crash",
         about: "Runs what the crash proofs kill",

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use headwater::dsl::{Consumed, Grouped, Materialized, Produced, StreamsBuilder, TimeWindows};
 use headwater::error::BoxError;
+use headwater::query::{NewRecord, Parameter, Parameters, Problem, QueryError, Route, Taken};
+use headwater::record::Headers;
 use headwater::serde::serdes::{i64, optional, string};
 use headwater::shell::{Application, Command, Process, Program, run_with};
 use serde_json::{Value as Json, json};
@@ -33,9 +35,65 @@ fn program(check: fn(&Process) -> Result<(), BoxError>) -> Program {
     Program {
         name: "words",
         about: "Counts words",
-        applications: vec![Application { id: "words", topology: words, routes: Vec::new() }],
+        applications: vec![Application {
+            id: "words",
+            topology: Arc::new(words),
+            routes: vec![Arc::new(Spoken)],
+        }],
         commands: vec![Command { name: "check", about: "Runs the test", run: check }],
     }
+}
+
+/// `POST /tasks`: a line is said; the server's own `GET /tasks` stays what it is.
+struct Spoken;
+
+impl Route for Spoken {
+    fn path(&self) -> &str {
+        "/tasks"
+    }
+
+    fn about(&self) -> &str {
+        "a line that is said"
+    }
+
+    fn parameters(&self) -> &[Parameter] {
+        &[]
+    }
+
+    fn takes(&self) -> bool {
+        true
+    }
+
+    fn take(&self, body: &[u8], _: &Parameters, now_ms: i64) -> Result<Taken, QueryError> {
+        let said: Json = serde_json::from_slice(body)
+            .map_err(|error| QueryError::new(Problem::InvalidBody, error.to_string()))?;
+        let line = said["line"].as_str().unwrap_or_default().as_bytes().to_vec();
+        let (topic, key, headers) = ("lines".to_owned(), b"k".to_vec(), Headers::new());
+        let record = NewRecord { topic, key, value: line, timestamp: now_ms, headers };
+        Ok(Taken { records: vec![record], answer: json!({ "said": said["line"] }) })
+    }
+}
+
+#[test]
+fn a_route_that_takes_a_body_appends_its_records_and_answers_accepted() {
+    let (code, printed) = in_scratch(&program(say_and_count), "");
+    assert_eq!(code, 0, "{printed}");
+}
+
+fn say_and_count(process: &Process) -> Result<(), BoxError> {
+    let at = process.address().ok_or("no address")?;
+    until(at, "/health/ready", |health| health["status"] == "ready");
+    let json_is_sent = ["Content-Type: application/json"];
+    let say = |body: &str| request(at, "POST /tasks HTTP/1.1", &json_is_sent, body.as_bytes());
+    let reply = say(r#"{"line": "well said well"}"#);
+    assert_eq!(reply.status, 202, "{}", reply.text());
+    assert_eq!(serde_json::from_str::<Json>(reply.text())?, json!({ "said": "well said well" }));
+    until(at, "/stores/counts/keys/well", |row| row["value"] == 2);
+    assert_eq!(say("{").status, 400);
+    assert!(get(at, "/tasks").items().len() == 8, "the server's own route under the same path");
+    let api = get(at, "/openapi.json").ok();
+    assert!(api["paths"]["/tasks"]["post"]["requestBody"]["required"] == true, "{api}");
+    Ok(())
 }
 
 /// Standard output that can be read afterwards.

@@ -14,8 +14,8 @@ use headwater::log::embedded::{EmbeddedLog, EmbeddedSettings};
 use headwater::log::{Cleanup, Log, TopicSpec};
 use headwater::metrics::Metrics;
 use headwater::query::{
-    ApplicationInfo, CommittedPartition, Health, HttpLimits, HttpOptions, HttpServer, QueryTarget,
-    Route, StoreInfo, TaskInfo, TaskInput, TopologyInfo,
+    ApplicationInfo, CommittedPartition, Health, HttpLimits, HttpOptions, HttpServer, NewRecord,
+    Problem, QueryError, QueryTarget, Route, StoreInfo, TaskInfo, TaskInput, TopologyInfo,
 };
 use headwater::record::TaskId;
 use headwater::serde::kafka_streams::partition_for;
@@ -297,6 +297,10 @@ impl QueryTarget for Target {
 
     fn log(&self) -> Option<Arc<EmbeddedLog>> {
         self.log.clone()
+    }
+
+    fn append(&self, _: &[NewRecord], _: Duration) -> Result<(), QueryError> {
+        Err(QueryError::new(Problem::NoEmbeddedLog, "this target takes nothing"))
     }
 }
 

@@ -36,6 +36,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{AgentError, Agents, Ask, Outcome, Reply, Work};
+use crate::conventions;
 use crate::outgoing::{Outgoing, send};
 use crate::platform_event::{PlatformEvent, event_keys, platform_events};
 
@@ -59,6 +60,10 @@ const LOOK_MAX: usize = 256;
 
 /// Adds the runner of these agents to `b`.
 pub fn topology(b: &StreamsBuilder, agents: &Arc<dyn Agents>) {
+    conventions::follow(
+        b,
+        &[&AGENT_TASKS_MANAGER, &AGENT_TASKS_WORKER, &AGENT_RESPONSES, &MONITORING_EVENTS],
+    );
     let work = b.add_store(Stored::key_value(WORK_STORE, serdes::string(), serdes::json()));
     let kept = WindowSpec { size_ms: 1, retention_ms: saturating_ms(ANSWER_RETENTION) };
     let answers =

@@ -79,7 +79,7 @@ impl Default for Options {
 pub fn application() -> Application {
     Application {
         id: APPLICATION,
-        topology,
+        topology: Arc::new(topology),
         routes: vec![Arc::new(AnalyticsRoute) as Arc<dyn Route>],
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Owns the gates and their verdicts. It must not know what a workflow does with a verdict, nor who
 //! runs external checks. A verdict depends on the work item and the time alone, so that a second
-//! judgement of the same item says the same.
+//! judgement of the same item says the same. [`topology`] brings items and verdicts in and out.
+
+pub mod topology;
 
 use headwater_schemas::envelope::EventTime;
 use headwater_schemas::events::{QualityGateResult, WorkItemCompleted};

@@ -11,13 +11,13 @@ use headwater_schemas::commands::{Command, RejectionCode, Reply};
 use headwater_schemas::envelope::DomainEvent;
 use headwater_schemas::events::Event;
 use headwater_schemas::events::task::TaskStatus;
-use headwater_schemas::headers;
 use headwater_schemas::violation::EventError;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::aggregate::{Session, SessionRow};
 use super::{AGGREGATE, SNAPSHOT_EVERY, log_key};
+use crate::outgoing::event_headers;
 use crate::platform_event::PlatformEvent;
 
 /// What comes in: a command, one that cannot be read but can be answered, or a task's end.
@@ -161,7 +161,7 @@ impl Processor<String, Inbound, String, Decided> for Decide {
         };
         for event in events {
             let sequence = event.metadata.sequence.unwrap_or_default();
-            let sent = event_headers(&event);
+            let sent = event_headers(&event, AGGREGATE);
             let payload =
                 Event::of(&event).map_err(|error| NodeError::message(error.to_string()))?;
             let told = PlatformEvent { event, payload };
@@ -198,12 +198,4 @@ impl Decide {
 
 fn invalid(command_id: Uuid, message: String) -> Reply {
     Reply::CommandRejected { command_id, code: RejectionCode::Validation, message }
-}
-
-fn event_headers(event: &DomainEvent) -> Headers {
-    let mut sent = Headers::new();
-    for (name, value) in headers::of(event, AGGREGATE) {
-        sent.append(name, Some(value.into()));
-    }
-    sent
 }

@@ -37,6 +37,7 @@ use headwater_schemas::topics::{API_RESPONSES, SESSION_COMMANDS, SESSION_EVENTS}
 
 use self::commands::{Decide, inbound};
 use self::projection::Project;
+use crate::conventions;
 use crate::platform_event::{event_keys, platform_events};
 
 /// The application id of the writing side.
@@ -84,18 +85,19 @@ pub fn user_key(user_id: &str, session_id: &str) -> String {
 
 /// The writing side.
 pub fn aggregate_application() -> Application {
-    Application { id: AGGREGATE, topology: aggregate_topology, routes: Vec::new() }
+    Application { id: AGGREGATE, topology: Arc::new(aggregate_topology), routes: Vec::new() }
 }
 
 /// The reading side, with its routes.
 pub fn projection_application() -> Application {
     let routes: Vec<Arc<dyn Route>> =
         vec![Arc::new(route::SessionRoute), Arc::new(route::SessionsRoute)];
-    Application { id: PROJECTION, topology: projection_topology, routes }
+    Application { id: PROJECTION, topology: Arc::new(projection_topology), routes }
 }
 
 /// Commands to events and answers.
 pub fn aggregate_topology(b: &StreamsBuilder) {
+    conventions::follow(b, &[&SESSION_COMMANDS, &SESSION_EVENTS, &API_RESPONSES]);
     let rows = b.add_store(Stored::key_value(AGGREGATE_STORE, serdes::string(), serdes::json()));
     let log = b.add_store(Stored::key_value(LOG_STORE, serdes::string(), platform_events()));
     let snapshots =
@@ -121,6 +123,7 @@ pub fn aggregate_topology(b: &StreamsBuilder) {
 
 /// Events to read models.
 pub fn projection_topology(b: &StreamsBuilder) {
+    conventions::follow(b, &[&SESSION_EVENTS]);
     let folds = b.add_store(Stored::key_value("session-folds", serdes::string(), serdes::json()));
     let models = b.add_store(Stored::key_value(STORE, serdes::string(), serdes::json()));
     let by_start =
