@@ -9,7 +9,7 @@ SHELL := /bin/bash
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: ## Run the analytics rollups on the embedded log under load (DEMO_SECONDS=n ends by itself)
+demo: ## Run the agent platform under load (DEMO_SECONDS=n ends by itself; DEMO=analytics: the rollups)
 	@scripts/deps.sh build
 	@scripts/demo.sh
 

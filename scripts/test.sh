@@ -66,6 +66,7 @@ commands_answer() {
         echo "conformance answers $scenario"
     done
     HTTP_ADDR=127.0.0.1:0 DEMO_SECONDS=5 scripts/demo.sh
+    DEMO=analytics HTTP_ADDR=127.0.0.1:0 DEMO_SECONDS=5 scripts/demo.sh
 }
 
 # Cargo stamps a unit's directory whenever it compiles it. A crate of others stamped after the build

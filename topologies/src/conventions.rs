@@ -6,7 +6,7 @@ use headwater::dsl::StreamsBuilder;
 use headwater::processor::drops::DeadLetter;
 use headwater::record::{self, Headers, TopicSpec};
 use headwater_schemas::headers;
-use headwater_schemas::topics::{Cleanup, Topic};
+use headwater_schemas::topics::{CATALOGUE, Cleanup, Topic};
 
 /// Declares topics of the catalogue with their dead letter topics, and adds the platform's headers to
 /// dead letters.
@@ -43,4 +43,9 @@ fn dead_letter_headers(letter: &DeadLetter<'_>, headers: &mut Headers) {
     ] {
         headers.append(name, Some(value));
     }
+}
+
+/// Every topic of the catalogue with its dead letter topic, for whoever creates them.
+pub fn catalogue() -> Vec<TopicSpec> {
+    CATALOGUE.iter().flat_map(|topic| [spec(topic), spec(&topic.dead_letters())]).collect()
 }

@@ -5,10 +5,12 @@
 
 pub mod agents;
 pub mod analytics;
+pub mod client;
 pub mod conventions;
 pub mod coordinator;
 pub mod examples;
 pub mod outgoing;
+pub mod platform;
 pub mod platform_event;
 pub mod quality;
 pub mod saga;

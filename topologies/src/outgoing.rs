@@ -5,7 +5,7 @@
 
 use headwater::dsl::{KStream, Produced};
 use headwater::record::Headers;
-use headwater::serde::serdes;
+use headwater::serde::{Serde, SerdeError};
 use headwater_schemas::commands::Command;
 use headwater_schemas::envelope::DomainEvent;
 use headwater_schemas::headers;
@@ -55,13 +55,23 @@ pub fn event_headers(event: &DomainEvent, source: &str) -> Headers {
     sent
 }
 
-/// Sends what comes by `stream` to the topics it names; those that are not listed get nothing.
+/// Sends what comes by `stream` to the topics it names, which are some of `topics`; another one fails
+/// the record.
 pub fn send(stream: KStream<'_, String, Outgoing>, topics: &[&'static Topic]) {
-    for topic in topics {
-        let name: &'static str = &topic.name;
-        stream
-            .filter(move |_, outgoing| outgoing.topic == name)
-            .map_values(|_, outgoing| outgoing.value.clone())
-            .to(name, Produced::with(event_keys(), serdes::byte_vec()));
+    let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
+    let produced = Produced::with(event_keys(), OutgoingSerde.shared());
+    stream.to_chosen(&names, |_, outgoing| outgoing.topic, produced);
+}
+
+struct OutgoingSerde;
+
+impl Serde<Outgoing> for OutgoingSerde {
+    fn serialize(&self, value: &Outgoing, into: &mut Vec<u8>) -> Result<(), SerdeError> {
+        into.extend_from_slice(&value.value);
+        Ok(())
+    }
+
+    fn deserialize(&self, _: &[u8]) -> Result<Outgoing, SerdeError> {
+        Err(SerdeError::other("what is sent is read back by its readers' own serdes"))
     }
 }

@@ -108,9 +108,9 @@ pub(super) fn topology_endpoints(
             return refused(why);
         }
         let first = path.split('/').nth(1).unwrap_or_default();
-        // A body may be sent to a path that the server only reads under.
-        let is_free = route.takes() && first != "apps" && first != "topics";
-        if RESERVED.contains(&first) && !is_free {
+        // A body may be sent to `/tasks`, where the server itself only answers.
+        let is_shared = route.takes() && path == "/tasks";
+        if RESERVED.contains(&first) && !is_shared {
             return refused(format!("`/{first}` belongs to the server; choose another word"));
         }
         let of_shape = owners.entry(shape_of(&**route)).or_default();
@@ -118,7 +118,12 @@ pub(super) fn topology_endpoints(
             return refused(format!("application `{application}` has two routes of this shape"));
         }
         of_shape.push(application);
-        all.push(topology_endpoint(format!("/apps/{application}{path}"), application, route));
+        if !is_shared {
+            all.push(topology_endpoint(format!("/apps/{application}{path}"), application, route));
+        } else if let [first, second, ..] = of_shape[..] {
+            // Its long form would stand before the server's own `/apps/{app}/tasks`.
+            return refused(format!("both `{first}` and `{second}` take bodies there"));
+        }
     }
     for (shape, applications) in &owners {
         let of_shape = |(_, r): &&(Arc<str>, Arc<dyn Route>)| shape_of(&**r) == *shape;

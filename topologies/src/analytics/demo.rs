@@ -8,7 +8,6 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -19,15 +18,13 @@ use serde_json::{Map, Value, json};
 
 use super::STORE;
 use super::load::{Kind, Load, LoadRecord, Profile};
+use crate::client::{Client, ClientError, pause};
 
 /// Most records of one request.
 const BATCH_MAX: usize = 1_000;
 
 /// How long nothing is sent when nothing is due.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// How long the process may take to be ready.
-const READY_MAX: Duration = Duration::from_secs(60);
 
 /// How long the summary waits until everything sent is processed.
 const REST_MAX: Duration = Duration::from_secs(30);
@@ -48,28 +45,9 @@ pub struct Pace {
 /// Why the demonstration cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The process does not answer.
-    #[error("{method} {path} failed: {source}")]
-    Http {
-        /// The request's method.
-        method: &'static str,
-        /// Its path.
-        path: String,
-        /// The reason.
-        source: Box<ureq::Error>,
-    },
-    /// The process refuses.
-    #[error("{method} {path} was answered with status {status}: {detail}")]
-    Refused {
-        /// The request's method.
-        method: &'static str,
-        /// Its path.
-        path: String,
-        /// The status.
-        status: u16,
-        /// What the process says.
-        detail: String,
-    },
+    /// The process does not answer as it should.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The progress cannot be written.
     #[error("progress cannot be written")]
     Output(#[from] std::io::Error),
@@ -77,15 +55,14 @@ pub enum DemoError {
 
 /// The demonstration against one process.
 pub struct Demo<'d> {
-    agent: ureq::Agent,
-    base: String,
+    client: Client,
     clock: &'d dyn Clock,
     pace: Pace,
 }
 
 impl std::fmt::Debug for Demo<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Demo").field("base", &self.base).field("pace", &self.pace).finish()
+        f.debug_struct("Demo").field("client", &self.client).field("pace", &self.pace).finish()
     }
 }
 
@@ -111,11 +88,7 @@ struct Seen {
 impl<'d> Demo<'d> {
     /// A demonstration against the process at `base`, such as `http://127.0.0.1:8080`.
     pub fn new(base: &str, clock: &'d dyn Clock, pace: Pace) -> Self {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(30)))
-            .build();
-        Self { agent: config.into(), base: base.to_owned(), clock, pace }
+        Self { client: Client::new(base), clock, pace }
     }
 
     /// Sends until the time is over, then tells the summary; ends without one when the process is
@@ -128,7 +101,7 @@ impl<'d> Demo<'d> {
         out: &mut dyn Write,
         is_stopping: &dyn Fn() -> bool,
     ) -> Result<(), DemoError> {
-        self.wait_until_ready(is_stopping)?;
+        self.client.wait_until_ready(self.clock, is_stopping)?;
         self.introduce(out)?;
         let before = self.look()?;
         let first_event = self.first_event_time()?;
@@ -164,20 +137,8 @@ impl<'d> Demo<'d> {
         self.summary(out, elapsed, &sent, &seen, before.input == 0)
     }
 
-    /// A process that has just started takes records once its topics are there.
-    fn wait_until_ready(&self, is_stopping: &dyn Fn() -> bool) -> Result<(), DemoError> {
-        let until = self.clock.now().monotonic + READY_MAX;
-        loop {
-            let ready = self.get("/health/ready");
-            if ready.is_ok() || is_stopping() || self.clock.now().monotonic >= until {
-                return ready.map(drop);
-            }
-            pause(PAUSE);
-        }
-    }
-
     fn introduce(&self, out: &mut dyn Write) -> Result<(), DemoError> {
-        let Self { base, pace: Pace { seed, rate, speed, .. }, .. } = self;
+        let (base, Pace { seed, rate, speed, .. }) = (self.client.base(), &self.pace);
         let sessions = Profile::MIXED.sessions;
         writeln!(out, "traffic of seed {seed}: {rate} records a second of {sessions} sessions")?;
         writeln!(out, "event time runs {speed} times as fast as the clock")?;
@@ -201,61 +162,38 @@ impl<'d> Demo<'d> {
             // The server refuses a request whole; what it may refuse goes alone.
             if record.kind == Kind::Hostile {
                 match self.post(&[posted(&record)]) {
-                    Err(DemoError::Refused { status: 400..=499, .. }) => sent.refused += 1,
+                    Err(ClientError::Refused { status: 400..=499, .. }) => sent.refused += 1,
                     answer => answer?,
                 }
             } else {
                 batch.push(posted(&record));
             }
         }
-        if batch.is_empty() { Ok(()) } else { self.post(&batch) }
-    }
-
-    fn post(&self, records: &[Value]) -> Result<(), DemoError> {
-        let path = format!("/topics/{}/records", topics::MONITORING_EVENTS.name);
-        let sent = self.agent.post(format!("{}{path}", self.base)).send_json(records);
-        self.answer("POST", path, sent).map(drop)
-    }
-
-    fn get(&self, path: &str) -> Result<String, DemoError> {
-        let asked = self.agent.get(format!("{}{path}", self.base)).call();
-        self.answer("GET", path.to_owned(), asked)
-    }
-
-    fn get_json(&self, path: &str) -> Result<Value, DemoError> {
-        Ok(serde_json::from_str(&self.get(path)?).unwrap_or_default())
-    }
-
-    fn answer(
-        &self,
-        method: &'static str,
-        path: String,
-        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<String, DemoError> {
-        let read = answer.and_then(|mut response| {
-            Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
-        });
-        match read {
-            Ok((200..=299, body)) => Ok(body),
-            Ok((status, detail)) => Err(DemoError::Refused { method, path, status, detail }),
-            Err(source) => Err(DemoError::Http { method, path, source: Box::new(source) }),
+        if !batch.is_empty() {
+            self.post(&batch)?;
         }
+        Ok(())
+    }
+
+    fn post(&self, records: &[Value]) -> Result<(), ClientError> {
+        let path = format!("/topics/{}/records", topics::MONITORING_EVENTS.name);
+        self.client.post(&path, &records).map(drop)
     }
 
     /// Topics' ends, the lag of all tasks, and what was dropped as late since the start.
     fn look(&self) -> Result<Seen, DemoError> {
-        let all = self.get_json("/topics")?;
+        let all = self.client.get_json("/topics")?;
         let ends = |name: &str| -> u64 {
             let items = all["items"].as_array().into_iter().flatten();
             let found = items.into_iter().find(|item| item["name"] == name);
             let ends = found.and_then(|item| item["endOffsets"].as_array()).into_iter().flatten();
             ends.filter_map(Value::as_u64).sum()
         };
-        let tasks = self.get_json("/tasks")?;
+        let tasks = self.client.get_json("/tasks")?;
         let tasks = tasks["items"].as_array().into_iter().flatten();
         let inputs = tasks.filter_map(|task| task["inputs"].as_array()).flatten();
         let lag = inputs.filter_map(|input| input["lag"].as_u64()).sum();
-        let metrics = self.get("/metrics")?;
+        let metrics = self.client.get("/metrics")?;
         let late = metrics.lines().filter(|line| {
             line.starts_with("stream_task_dropped_records_total") && line.contains("\"late\"")
         });
@@ -284,7 +222,7 @@ impl<'d> Demo<'d> {
     /// Event time goes on where an earlier demonstration in the same directory ended, else at now.
     fn first_event_time(&self) -> Result<i64, DemoError> {
         let name = &topics::MONITORING_EVENTS.name;
-        let all = self.get_json("/topics")?;
+        let all = self.client.get_json("/topics")?;
         let items = all["items"].as_array().into_iter().flatten();
         let found = items.into_iter().find(|item| item["name"] == **name);
         let ends = found.and_then(|item| item["endOffsets"].as_array()).into_iter().flatten();
@@ -293,7 +231,7 @@ impl<'d> Demo<'d> {
             let Some(last) = end.checked_sub(1) else { continue };
             let path =
                 format!("/topics/{name}/records?partition={partition}&offset={last}&limit=1");
-            let page = self.get_json(&path)?;
+            let page = self.client.get_json(&path)?;
             latest = latest.max(page["items"][0]["timestamp"].as_i64().unwrap_or(0));
         }
         Ok(latest)
@@ -303,8 +241,9 @@ impl<'d> Demo<'d> {
     fn windows(&self) -> Result<(u64, u64), DemoError> {
         let (mut windows, mut counted) = (0, 0);
         for session in 0..Profile::MIXED.sessions {
-            let page =
-                self.get_json(&format!("/stores/{STORE}/windows/session-{session:05}?limit=1000"))?;
+            let page = self
+                .client
+                .get_json(&format!("/stores/{STORE}/windows/session-{session:05}?limit=1000"))?;
             for item in page["items"].as_array().into_iter().flatten() {
                 windows += 1;
                 counted += item["value"]["count"].as_u64().unwrap_or(0);
@@ -381,13 +320,6 @@ fn progress(
         sent.records, seen.lag, seen.told, seen.late, seen.letters
     )?;
     Ok(out.flush()?)
-}
-
-/// Lets the time pass: nobody ever sends.
-fn pause(time: Duration) {
-    let (_sender, receiver) = mpsc::channel::<()>();
-    let ended = receiver.recv_timeout(time);
-    debug_assert_eq!(ended, Err(mpsc::RecvTimeoutError::Timeout));
 }
 
 /// Records that should have been sent after `elapsed`.

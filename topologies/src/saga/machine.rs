@@ -79,11 +79,18 @@ pub struct Emission<O> {
     pub output: O,
 }
 
+/// The id of what a step emits: the same whenever the step is taken again. `cause` is what began
+/// the saga.
+pub fn emission_id(cause: Uuid, step_id: &str) -> Uuid {
+    Uuid::new_v5(&cause, step_id.as_bytes())
+}
+
 /// What a step may do: look at the time, and emit.
 #[derive(Debug)]
 pub struct Effects<'e, O> {
     now: EventTime,
     attempt: u32,
+    cause: Uuid,
     step_id: String,
     emitted: &'e mut Vec<Emission<O>>,
     number: &'e mut u64,
@@ -100,11 +107,13 @@ impl<O> Effects<'_, O> {
         self.attempt
     }
 
-    /// Emits `output` after what was emitted before.
-    pub fn emit(&mut self, output: O) {
+    /// Emits `output` after what was emitted before: the id that it gets ([`emission_id`]).
+    pub fn emit(&mut self, output: O) -> Uuid {
         let step_id = format!("{}:{}", self.step_id, self.number);
         *self.number += 1;
+        let id = emission_id(self.cause, &step_id);
         self.emitted.push(Emission { step_id, output });
+        id
     }
 }
 
@@ -303,8 +312,8 @@ impl<D, I, O> Definition<D, I, O> {
     ) -> Verdict {
         let step = &*self.steps[step];
         let step_id = format!("{}:{}:{}", record.saga_id, step.name(), record.attempt);
-        let (attempt, number) = (record.attempt, &mut record.emissions);
-        let mut effects = Effects { now, attempt, step_id, emitted, number };
+        let (attempt, cause, number) = (record.attempt, record.cause, &mut record.emissions);
+        let mut effects = Effects { now, attempt, cause, step_id, emitted, number };
         act(step, &mut record.data, &mut effects)
     }
 
@@ -447,8 +456,8 @@ impl<D, I, O> Definition<D, I, O> {
         }
         let step_id = format!("{}:end", record.saga_id);
         let outputs = (self.ended)(record);
-        let (attempt, number) = (record.attempt, &mut record.emissions);
-        let mut effects = Effects { now, attempt, step_id, emitted, number };
+        let (attempt, cause, number) = (record.attempt, record.cause, &mut record.emissions);
+        let mut effects = Effects { now, attempt, cause, step_id, emitted, number };
         for output in outputs {
             effects.emit(output);
         }

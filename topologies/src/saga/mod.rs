@@ -30,5 +30,5 @@ mod record;
 mod tests;
 
 pub(crate) use machine::later;
-pub use machine::{Definition, Effects, Emission, Reaction, Step, Verdict};
+pub use machine::{Definition, Effects, Emission, Reaction, Step, Verdict, emission_id};
 pub use record::{SagaRecord, SagaState, Timing};

@@ -13,6 +13,7 @@ use headwater_schemas::events::{Payload, TaskAssigned};
 use headwater_schemas::topics::Topic;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::platform_event::PlatformEvent;
 
@@ -71,6 +72,9 @@ pub struct Workflow {
     pub user_id: Option<String>,
     /// The event that assigned the task, for the session's log.
     assignment: Value,
+    /// The request that the manager agent has to answer, until it fails: a failure that answers
+    /// another one comes too late, or twice.
+    pub asked: Option<Uuid>,
     /// Its parts, in the manager agent's order.
     pub work_items: Vec<Item>,
     /// How often results were sent back.
@@ -160,6 +164,7 @@ impl Workflow {
             session_id: session_id.unwrap_or_else(|| task.task_id.clone()),
             user_id: metadata.user_id.clone().or_else(|| task.user_id.clone()),
             assignment: serde_json::from_slice(&event.event.to_json()).unwrap_or(Value::Null),
+            asked: Some(event.event.event_id),
             work_items: Vec::new(),
             rework_round: 0,
             estimated_duration: None,

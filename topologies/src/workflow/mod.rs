@@ -1,7 +1,7 @@
 //! The agent workflow: a saga from a user's task to its end, over two kinds of agents.
 //!
-//! Owns the workflow's steps and data. It must not know logs, stores or agents: replies come in,
-//! events and commands go out, and [`crate::saga`] keeps the order.
+//! Owns the workflow's steps and data. It must not know agents: replies come in, events and commands
+//! go out, and [`crate::saga`] keeps the order. [`topology`] alone knows stores and topics.
 //!
 //! ```text
 //! ASSIGNED          EXECUTING            REVIEWING            QUALITY_CHECK
@@ -15,9 +15,13 @@
 //! the task is told to have failed.
 
 mod data;
+pub mod route;
 mod steps;
 mod timing;
+pub mod topology;
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +30,6 @@ pub use timing::{Dispatch, WorkflowOptions};
 
 use headwater_schemas::envelope::EventTime;
 use headwater_schemas::events::Event;
-use uuid::Uuid;
 
 use crate::platform_event::PlatformEvent;
 use crate::saga::{Definition, Reaction, SagaRecord};
@@ -87,9 +90,4 @@ pub fn take(
             (Some(record), reaction)
         }
     }
-}
-
-/// The id of what a step emits: the same whenever the step is taken again.
-pub fn emission_id(cause: Uuid, step_id: &str) -> Uuid {
-    Uuid::new_v5(&cause, step_id.as_bytes())
 }

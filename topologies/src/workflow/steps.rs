@@ -157,6 +157,11 @@ impl<Q: Question> Step<Workflow, PlatformEvent, Output> for Manager<Q> {
         let Event::TaskErrorOccurred(error) = &input.payload else {
             return self.question.take(data, input, fx);
         };
+        let answered = input.event.metadata.causation_id;
+        if answered.is_some() && answered != data.asked {
+            return Verdict::Ignored;
+        }
+        data.asked = None;
         fx.emit(fact(input));
         if error.retryable {
             Verdict::Retry(error.message.clone())
@@ -178,7 +183,7 @@ impl Question for Analyse {
             // The agent has the first request; another one needs an id of its own.
             let again =
                 TaskAssigned { session_id: Some(data.session_id.clone()), ..data.task.clone() };
-            fx.emit(Output::of_task(&task_id, &again));
+            data.asked = Some(fx.emit(Output::of_task(&task_id, &again)));
             return Verdict::Wait;
         }
         let user_id = data.user_id.clone().unwrap_or_else(|| "unknown".to_owned());
@@ -381,7 +386,7 @@ impl Question for Review {
             round: round(data),
             results: data.results(),
         };
-        fx.emit(Output::of_task(&data.task.task_id, &requested));
+        data.asked = Some(fx.emit(Output::of_task(&data.task.task_id, &requested)));
         data.status = TaskStatus::InReview;
         Verdict::Wait
     }

@@ -8,6 +8,7 @@ use headwater_schemas::events::TaskAssigned;
 use headwater_schemas::events::task::TaskStatus;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::*;
 use crate::saga::SagaState;
@@ -239,6 +240,28 @@ fn an_analysis_that_fails_or_hangs_is_asked_for_three_times() {
         ]
     );
     assert_eq!(run.record().error.as_deref(), Some("cannot"));
+}
+
+#[test]
+fn a_failure_that_answers_another_request_or_comes_twice_costs_no_attempt() {
+    let mut run = Run::new();
+    run.take(&assigned());
+    let first = run.record().data.asked;
+    let late = |cause| {
+        let mut event = task_error(true);
+        event.event.metadata.causation_id = cause;
+        event
+    };
+    assert!(run.take(&late(Some(Uuid::from_u128(99)))).is_empty(), "to nobody's request");
+    assert_eq!(run.take(&late(first)), ["fact TaskErrorOccurred"]);
+    assert!(run.take(&late(first)).is_empty(), "twice");
+    assert_eq!(run.wait(), ["TaskAssigned t"]);
+    assert!(run.take(&late(first)).is_empty(), "of the attempt before");
+    run.take(&analyzed(&["a"]));
+    run.take(&done("a", 1));
+    assert!(run.take(&late(first)).is_empty(), "of the step before");
+    assert_eq!((run.record().current_step.as_str(), run.record().attempt), ("review", 1));
+    assert_eq!(run.record().ignored, 4);
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! The whole platform in one process: every topology, and the routes beside them.
+//!
+//! Owns which applications there are and what they are given. It must not know what any of them
+//! does.
+//!
+//! ```text
+//! POST /tasks -> agent-workflow <-> agent-runner <-> agents
+//!                     |  ^
+//!                     v  | verdicts              monitoring.events -> analytics-rollup
+//!               quality-gates
+//!                     |
+//!   session.commands, session.events -> session-aggregate -> session-projection -> GET /sessions
+//! ```
+
+pub mod demo;
+mod settings;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use headwater::actor::Poll;
+use headwater::config::Environment;
+use headwater::dsl::StreamsBuilder;
+use headwater::error::BoxError;
+use headwater::query::Route;
+use headwater::runtime::OpenLog;
+use headwater::shell::Application;
+
+use crate::agents::{Agents, runner};
+use crate::client::pause;
+use crate::coordinator::Publisher;
+use crate::coordinator::route::{EventsRoute, TasksRoute};
+use crate::workflow::route::{CorrelationRoute, SagaRoute, SagasRoute};
+use crate::workflow::{WorkflowOptions, topology as workflow};
+use crate::{analytics, conventions, quality, session};
+
+pub use settings::{AgentChoice, Settings};
+
+/// The service named as the source of what comes in over HTTP.
+const SOURCE: &str = "coordinator";
+
+/// How often brokers are asked whether they are done.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Every application, with these agents.
+pub fn applications(agents: Arc<dyn Agents>, options: WorkflowOptions) -> Vec<Application> {
+    let gates = options.gates.clone();
+    vec![
+        workflow_application(options),
+        Application {
+            id: runner::APPLICATION,
+            topology: Arc::new(move |b: &StreamsBuilder| runner::topology(b, &agents)),
+            routes: Vec::new(),
+        },
+        Application {
+            id: quality::topology::APPLICATION,
+            topology: Arc::new(move |b: &StreamsBuilder| quality::topology::topology(b, &gates)),
+            routes: Vec::new(),
+        },
+        session::aggregate_application(),
+        session::projection_application(),
+        analytics::application(),
+    ]
+}
+
+/// The workflow, which also takes tasks and events, and answers for both.
+pub fn workflow_application(options: WorkflowOptions) -> Application {
+    let publisher = Arc::new(Publisher::new(SOURCE));
+    let routes: Vec<Arc<dyn Route>> = vec![
+        Arc::new(TasksRoute(Arc::clone(&publisher))),
+        Arc::new(EventsRoute(publisher)),
+        Arc::new(SagaRoute),
+        Arc::new(SagasRoute),
+        Arc::new(CorrelationRoute),
+    ];
+    Application {
+        id: workflow::APPLICATION,
+        topology: Arc::new(move |b: &StreamsBuilder| workflow::topology(b, &options)),
+        routes,
+    }
+}
+
+/// Creates the platform's topics on Kafka where they are missing; nobody else does. Does nothing
+/// when the environment names no brokers: the embedded log creates what is declared.
+///
+/// # Errors
+/// The environment is wrong; the brokers refuse, or do not answer.
+pub fn create_topics() -> Result<(), BoxError> {
+    let environment = Environment::read()?;
+    if environment.host.kafka.is_none() {
+        return Ok(());
+    }
+    let opened = OpenLog::open(&environment.host, BTreeSet::new())?;
+    let ticket = opened.log().create_topics(conventions::catalogue());
+    let made = loop {
+        match ticket.poll() {
+            Poll::Done(made) => break made.map_err(BoxError::from),
+            Poll::Abandoned => break Err("nobody says whether the topics were made".into()),
+            Poll::Pending => pause(LOOK),
+        }
+    };
+    opened.close();
+    made
+}
+
+#[cfg(test)]
+mod world_tests;
