@@ -14,8 +14,11 @@ const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// How long a process that starts may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(60);
 
-/// How often a process that starts is looked at.
+/// How long between two looks at a process that is not ready.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How often a question is asked again.
+const TRIES: u32 = 250;
 
 /// Why a process did not answer as it should.
 #[derive(Debug, thiserror::Error)]
@@ -71,11 +74,22 @@ impl Client {
         &self.base
     }
 
-    /// The body of an answer.
+    /// The body of an answer. Asks again for a few seconds while the process is not able to answer
+    /// (status 503), as when a store is just being opened.
     ///
     /// # Errors
     /// The process does not answer, or not with success.
     pub fn get(&self, path: &str) -> Result<String, ClientError> {
+        for _ in 0..TRIES {
+            match self.ask(path) {
+                Err(ClientError::Refused { status: 503, .. }) => pause(LOOK),
+                answer => return answer,
+            }
+        }
+        self.ask(path)
+    }
+
+    fn ask(&self, path: &str) -> Result<String, ClientError> {
         let asked = self.agent.get(format!("{}{path}", self.base)).call();
         answer("GET", path, asked)
     }
@@ -108,7 +122,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         let until = clock.now().monotonic + READY_MAX;
         loop {
-            let ready = self.get("/health/ready");
+            let ready = self.ask("/health/ready");
             if ready.is_ok() || is_stopping() || clock.now().monotonic >= until {
                 return ready.map(drop);
             }
