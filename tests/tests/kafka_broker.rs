@@ -70,7 +70,7 @@ fn committed_records_survive_a_kill_and_aborted_ones_stay_hidden() {
 
 #[test]
 fn three_brokers_lose_nothing_and_go_on_when_one_is_killed_and_comes_back() {
-    let Some(cluster) = KafkaCluster::start() else { return };
+    let Some(cluster) = KafkaCluster::start(&[]) else { return };
     cluster.create_topic("smoke", 1, &[]);
     let producer = transactional_producer(cluster.client(), "smoke-writer");
     let write = |value: &str| {

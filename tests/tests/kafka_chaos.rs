@@ -1,8 +1,13 @@
 //! Two processes of two applications (the rollups; orders that are joined, repartitioned and windowed)
-//! share their tasks on a real broker, under load, while processes are killed with -9, stopped for
-//! longer than their transactions may take, ended in order and started again, and the broker is killed
+//! share their tasks on a real cluster, under load, while processes are killed with -9, stopped for
+//! longer than their transactions may take, ended in order and started again, and brokers are killed
 //! under them: nothing is lost, nothing doubled, nothing aborted is seen, and the stores of every
 //! process are what an independent checker computes from the input.
+//!
+//! Three brokers, so that each partition is led at any time: a broker of Kafka 4.2 and 4.3 leaves out
+//! the transaction markers of partitions that have no leader at that moment (KAFKA-20734), and then
+//! aborted records are committed by the next transaction of the same producer. `docs/kafka.md` says
+//! more.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -14,10 +19,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use headwater_tests::checker::http::Http;
 use headwater_tests::checker::{Findings, LogRecord, joined as sales, rollup};
 use headwater_tests::child::{Child, signal};
-use headwater_tests::kafka_broker::{FAST_GROUPS, KafkaBroker};
+use headwater_tests::kafka_broker::{FAST_GROUPS, KafkaCluster};
 use headwater_tests::{joined, proof};
 use headwater_topologies::analytics;
 use headwater_topologies::analytics::load::{Load as Metrics, Profile};
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -49,25 +55,25 @@ const STEP_MS: i64 = 45;
 #[test]
 fn whatever_is_killed_or_stopped_nothing_is_lost_or_doubled_and_every_store_is_right() {
     let seeds = proof::seeds("kafka chaos", FAULTS);
-    let Some(broker) = KafkaBroker::start(&FAST_GROUPS) else { return };
+    let Some(cluster) = KafkaCluster::start(&FAST_GROUPS) else { return };
     for topic in INPUTS.iter().chain(&OUTPUTS) {
-        broker.create_topic(topic, PARTITIONS, &[]);
+        cluster.create_topic(topic, PARTITIONS, &[]);
     }
     // Each part of the soak proves the other protocol.
     let protocol = if (seeds.start() / PART) % 2 == 1 { "consumer" } else { "classic" };
     let mut crowd = [Instance::new("a", protocol), Instance::new("b", protocol)];
-    crowd.iter_mut().for_each(|instance| instance.start(&broker));
-    write_customers(&broker);
-    let load = Load::start(&broker, *seeds.start());
+    crowd.iter_mut().for_each(|instance| instance.start(&cluster));
+    write_customers(&cluster);
+    let load = Load::start(&cluster, *seeds.start());
     let mut done = BTreeMap::new();
     for seed in seeds.clone() {
-        *done.entry(fault(seed, &broker, &mut crowd)).or_insert(0) += 1;
+        *done.entry(fault(seed, &cluster, &mut crowd)).or_insert(0) += 1;
     }
     load.stop();
-    let summary = compare(&broker, &mut crowd, *seeds.start());
+    let summary = compare(&cluster, &mut crowd, *seeds.start());
     proof::say(&format!("kafka chaos, {protocol} protocol: {done:?}, {summary}"));
     crowd.iter_mut().for_each(Instance::end);
-    broker.stop();
+    cluster.stop();
 }
 
 /// One process with both applications; its state outlives it.
@@ -86,10 +92,12 @@ impl Instance {
     }
 
     /// Starts it; it listens when this returns, and may have no task yet.
-    fn start(&mut self, broker: &KafkaBroker) {
+    fn start(&mut self, cluster: &KafkaCluster) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crash"));
         command.arg("run").env("STATE_DIR", self.state.path()).env("HTTP_ADDR", "127.0.0.1:0");
-        command.env("KAFKA_BROKERS", broker.address()).env("KAFKA_GROUP_PROTOCOL", self.protocol);
+        command
+            .env("KAFKA_BROKERS", cluster.addresses().join(","))
+            .env("KAFKA_GROUP_PROTOCOL", self.protocol);
         command.env("KAFKA_SESSION_TIMEOUT_MS", SESSION.as_millis().to_string());
         command.env("THREADS", "2").env("MEMORY_LIMIT", "96MiB");
         let mut child = Child::start(self.name, &command);
@@ -140,7 +148,7 @@ impl Drop for Instance {
 
 /// Something bad happens at a random moment, and passes. The kinds come by turns, so that a few seeds
 /// have them all; moments and victims are the seed's.
-fn fault(seed: u64, broker: &KafkaBroker, crowd: &mut [Instance; 2]) -> &'static str {
+fn fault(seed: u64, cluster: &KafkaCluster, crowd: &mut [Instance; 2]) -> &'static str {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut moment = |most: u64| Duration::from_millis(random.random_range(0..most));
     let (before, within, after) = (moment(2_000), moment(1_500), moment(6_000));
@@ -150,13 +158,13 @@ fn fault(seed: u64, broker: &KafkaBroker, crowd: &mut [Instance; 2]) -> &'static
         1 | 3 => {
             victim.kill();
             wait(within);
-            victim.start(broker);
+            victim.start(cluster);
             "killed and started at once"
         }
         2 => {
             victim.kill();
             wait(SESSION + after);
-            victim.start(broker);
+            victim.start(cluster);
             "killed and replaced by the other"
         }
         4 => {
@@ -168,27 +176,28 @@ fn fault(seed: u64, broker: &KafkaBroker, crowd: &mut [Instance; 2]) -> &'static
         5 => {
             crowd.iter_mut().for_each(Instance::kill);
             wait(within);
-            crowd.iter_mut().for_each(|instance| instance.start(broker));
+            crowd.iter_mut().for_each(|instance| instance.start(cluster));
             "both killed"
         }
         6 => {
+            let broker = cluster.brokers().choose(&mut random).expect("there are three");
             broker.kill();
-            wait(within);
+            wait(within + after);
             broker.restart();
-            "broker killed"
+            "one of three brokers killed"
         }
         7 => {
             victim.end();
             wait(within);
-            victim.start(broker);
+            victim.start(cluster);
             "ended in order and started"
         }
         _ => {
             victim.kill();
-            victim.start(broker);
+            victim.start(cluster);
             wait(within);
             victim.kill();
-            victim.start(broker);
+            victim.start(cluster);
             "killed while it started"
         }
     }
@@ -203,8 +212,8 @@ fn wait(time: Duration) {
 
 // ---- the load ----------------------------------------------------------------------------------
 
-fn producer(broker: &KafkaBroker) -> BaseProducer {
-    let mut config = broker.client();
+fn producer(cluster: &KafkaCluster) -> BaseProducer {
+    let mut config = cluster.client();
     config.set("enable.idempotence", "true").set("partitioner", "murmur2_random");
     config.create().expect("a producer can be made")
 }
@@ -215,8 +224,8 @@ fn now_ms() -> i64 {
 }
 
 /// The table is written and read whole before the first order, so that the join has one answer.
-fn write_customers(broker: &KafkaBroker) {
-    let producer = producer(broker);
+fn write_customers(cluster: &KafkaCluster) {
+    let producer = producer(cluster);
     for at in 0..CUSTOMERS {
         let region = ["north", "south", "west"][at % 3];
         let value = json!({ "region": region }).to_string();
@@ -227,7 +236,7 @@ fn write_customers(broker: &KafkaBroker) {
     }
     producer.flush(SOON).expect("the customers are written");
     let consumer: BaseConsumer =
-        broker.client().set("group.id", joined::APPLICATION).create().expect("a consumer");
+        cluster.client().set("group.id", joined::APPLICATION).create().expect("a consumer");
     let mut partitions = TopicPartitionList::new();
     for partition in 0..i32::from(PARTITIONS) {
         partitions.add_partition(joined::CUSTOMERS, partition);
@@ -259,10 +268,10 @@ struct Load {
 }
 
 impl Load {
-    fn start(broker: &KafkaBroker, seed: u64) -> Self {
+    fn start(cluster: &KafkaCluster, seed: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let producer = producer(broker);
+        let producer = producer(cluster);
         let thread = std::thread::spawn(move || {
             let mut time = now_ms() - HEAD_START_MS;
             let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -323,10 +332,10 @@ fn check(sent: Result<(), KafkaError>) {
 // ---- the judge ---------------------------------------------------------------------------------
 
 /// Waits until everything that was written is right, and then what each process alone keeps.
-fn compare(broker: &KafkaBroker, crowd: &mut [Instance; 2], seed: u64) -> String {
+fn compare(cluster: &KafkaCluster, crowd: &mut [Instance; 2], seed: u64) -> String {
     let deadline = Instant::now() + SOON;
     let (rollups, sales, summary) = loop {
-        let (rollups, sales, findings, summary) = outputs(broker);
+        let (rollups, sales, findings, summary) = outputs(cluster);
         if findings.is_empty() {
             break (rollups, sales, summary);
         }
@@ -341,16 +350,16 @@ fn compare(broker: &KafkaBroker, crowd: &mut [Instance; 2], seed: u64) -> String
     b.end();
     compare_stores(a, &rollups, &sales, seed);
     a.end();
-    b.start(broker);
+    b.start(cluster);
     compare_stores(b, &rollups, &sales, seed);
-    let (.., findings, after) = outputs(broker);
+    let (.., findings, after) = outputs(cluster);
     assert!(findings.is_empty(), "seed {seed}: {after}\n{findings}");
     assert_eq!(after, summary, "seed {seed}: nothing more was written");
     summary
 }
 
-fn outputs(broker: &KafkaBroker) -> (rollup::Rollups, sales::Sales, Findings, String) {
-    let read = |topic: &str| read(broker, topic);
+fn outputs(cluster: &KafkaCluster) -> (rollup::Rollups, sales::Sales, Findings, String) {
+    let read = |topic: &str| read(cluster, topic);
     let (metrics, told) = (read(METRICS), read(ROLLUPS));
     let (rollups, mut findings) = rollup::compare_output(&metrics, &told);
     findings.extend(rollups.compare_dead_letters(&read(LETTERS)));
@@ -371,8 +380,8 @@ fn outputs(broker: &KafkaBroker) -> (rollup::Rollups, sales::Sales, Findings, St
 }
 
 /// The committed records of a topic, up to the last stable one of each partition.
-fn read(broker: &KafkaBroker, topic: &str) -> Vec<LogRecord> {
-    let consumer: BaseConsumer = broker
+fn read(cluster: &KafkaCluster, topic: &str) -> Vec<LogRecord> {
+    let consumer: BaseConsumer = cluster
         .client()
         .set("group.id", "judge")
         .set("enable.auto.commit", "false")

@@ -29,7 +29,7 @@ const AWAY: Duration = Duration::from_secs(5);
 
 #[test]
 fn brokers_of_three_are_killed_one_after_the_other_and_every_word_is_counted_once() {
-    let Some(cluster) = KafkaCluster::start() else { return };
+    let Some(cluster) = KafkaCluster::start(&[]) else { return };
     for topic in [INPUT, OUTPUT] {
         cluster.create_topic(topic, PARTITIONS, &[]);
     }

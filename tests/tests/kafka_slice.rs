@@ -42,7 +42,9 @@ fn an_application_that_is_killed_again_and_again_loses_and_doubles_nothing() {
 
 #[test]
 fn a_broker_that_is_killed_under_the_application_costs_time_and_nothing_else() {
-    prove("kafka slice under broker kills", 1, |broker, state, watch| {
+    // A lone broker of 4.3 may forget transactions when it comes back (docs/kafka.md).
+    let broker = KafkaBroker::start_version("3.9.1", &[]);
+    prove_on(broker, "kafka slice under broker kills", 1, |broker, state, watch| {
         let mut child = Child::start("slice", &command(broker, state));
         wait_until_it_runs(&mut child, 1, watch);
         for _ in 0..BROKER_KILLS {
@@ -123,7 +125,17 @@ fn at_least_once_an_application_that_is_killed_again_and_again_loses_nothing() {
 
 /// Runs faults under load, then compares everything there is.
 fn prove(name: &str, seed: u64, faults: impl FnOnce(&KafkaBroker, &Path, &mut Watch) -> String) {
-    let Some(broker) = KafkaBroker::start(&[]) else { return };
+    let broker = KafkaBroker::start(&[]);
+    prove_on(broker, name, seed, faults);
+}
+
+fn prove_on(
+    broker: Option<KafkaBroker>,
+    name: &str,
+    seed: u64,
+    faults: impl FnOnce(&KafkaBroker, &Path, &mut Watch) -> String,
+) {
+    let Some(broker) = broker else { return };
     for topic in [INPUT, COUNTS, WINDOWS, TOTALS] {
         broker.create_topic(topic, PARTITIONS, &[]);
     }

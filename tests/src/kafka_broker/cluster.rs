@@ -17,14 +17,15 @@ pub struct KafkaCluster {
 }
 
 impl KafkaCluster {
-    /// Three brokers; killed when dropped. `None` as for [`KafkaBroker::shared`].
+    /// Three brokers with these properties besides the usual ones; killed when dropped. `None` as
+    /// for [`KafkaBroker::shared`].
     ///
     /// # Panics
     /// As for [`KafkaBroker::shared`].
     #[must_use]
-    pub fn start() -> Option<Self> {
+    pub fn start(properties: &[(&str, &str)]) -> Option<Self> {
         let installation = Installation::find(VERSION)?;
-        let nodes = Node::several(u32::from(BROKERS));
+        let nodes = Node::several(u32::from(BROKERS), properties);
         let brokers: Vec<_> =
             nodes.into_iter().map(|node| KafkaBroker::format(&installation, node)).collect();
         // None of them answers before a majority runs.

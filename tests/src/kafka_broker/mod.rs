@@ -91,8 +91,7 @@ impl KafkaBroker {
     #[must_use]
     pub fn start_version(version: &str, properties: &[(&str, &str)]) -> Option<Self> {
         let installation = Installation::find(version)?;
-        let more = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let node = Node { properties: more.collect(), ..Node::single() };
+        let node = Node { properties: node::owned(properties), ..Node::single() };
         let broker = Self::format(&installation, node);
         broker.launch();
         Some(broker)

@@ -26,12 +26,12 @@ impl Node {
         Self { id: 1, port: free_port(), controllers: vec![free_port()], ..Self::default() }
     }
 
-    /// The nodes of a cluster.
-    pub(super) fn several(count: u32) -> Vec<Self> {
+    /// The nodes of a cluster, with these properties.
+    pub(super) fn several(count: u32, properties: &[(&str, &str)]) -> Vec<Self> {
         let controllers: Vec<u16> = (0..count).map(|_| free_port()).collect();
         let node = |id| {
             let (port, controllers) = (free_port(), controllers.clone());
-            Self { id, port, controllers, ..Self::default() }
+            Self { id, port, controllers, properties: owned(properties), ..Self::default() }
         };
         (1..=count).map(node).collect()
     }
@@ -91,6 +91,11 @@ impl Node {
         }
         text
     }
+}
+
+/// Properties as a node keeps them.
+pub(super) fn owned(properties: &[(&str, &str)]) -> Vec<(String, String)> {
+    properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// A port that is free now. It lies below the range that systems give to outgoing connections, so

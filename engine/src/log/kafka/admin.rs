@@ -95,6 +95,15 @@ fn serve(clients: &mut Clients, jobs: &Receiver<Job>) {
     }
 }
 
+/// A topic's partitions.
+struct Partitions {
+    count: u32,
+    /// Each has a leader.
+    led: bool,
+    /// Some broker is the only one that holds one of them.
+    alone: bool,
+}
+
 /// The clients that ask.
 pub(super) struct Clients {
     common: ClientConfig,
@@ -150,8 +159,8 @@ impl Clients {
         probe::first_word(&self.common, &self.settings, &*self.clock)
     }
 
-    /// The number of partitions of a topic; `None` if there is none.
-    fn partitions(&mut self, name: &str) -> LogResult<Option<(u32, bool)>> {
+    /// What the cluster knows of a topic's partitions; `None` if there is none.
+    fn partitions(&mut self, name: &str) -> LogResult<Option<Partitions>> {
         let operation = "describe topics";
         let within = self.settings.request_timeout;
         let metadata = self
@@ -169,8 +178,9 @@ impl Clients {
             Some(code) => return Err(about(classify::from_code(operation, code), name)),
         }
         let led = topic.partitions().iter().all(|p| p.leader() >= 0 && p.error().is_none());
+        let alone = topic.partitions().iter().any(|p| p.replicas().len() == 1);
         let count = u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX);
-        Ok((count > 0).then_some((count, led)))
+        Ok((count > 0).then_some(Partitions { count, led, alone }))
     }
 
     pub(super) fn describe(&mut self, names: &[Arc<str>]) -> LogResult<Vec<TopicSpec>> {
@@ -180,8 +190,8 @@ impl Clients {
     fn describe_now(&mut self, names: &[Arc<str>]) -> LogResult<Vec<TopicSpec>> {
         let mut found = Vec::new();
         for name in names {
-            if let Some((partitions, _)) = self.partitions(name)? {
-                found.push((Arc::clone(name), partitions));
+            if let Some(Partitions { count, .. }) = self.partitions(name)? {
+                found.push((Arc::clone(name), count));
             }
         }
         if found.is_empty() {
@@ -251,7 +261,28 @@ impl Clients {
 
     /// Creates what does not exist and waits until it is led.
     pub(super) fn create(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
-        self.patiently(&[], |clients| clients.create_now(specs))
+        self.patiently(&[], |clients| clients.create_now(specs))?;
+        self.warn_of_lone_replicas(specs)
+    }
+
+    /// A broker that is the only one to hold a partition may leave transactions open in it when it
+    /// comes back (KAFKA-20734).
+    fn warn_of_lone_replicas(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
+        let mut alone = Vec::new();
+        for spec in specs {
+            if self.partitions(&spec.name)?.is_some_and(|partitions| partitions.alone) {
+                alone.push(&*spec.name);
+            }
+        }
+        if !alone.is_empty() {
+            tracing::warn!(
+                topics = alone.join(","),
+                "one broker alone holds these topics: while it is away nothing goes on, and Kafka 4.2 \
+                 and 4.3 may then leave transactions undecided (KAFKA-20734); give them and \
+                 __consumer_offsets three replicas where exactly-once matters"
+            );
+        }
+        Ok(())
     }
 
     /// Asks for the missing ones alone: who may not create topics may still run with those that
@@ -295,7 +326,7 @@ impl Clients {
         }
         let deadline = self.clock.now().monotonic + self.settings.request_timeout;
         for spec in missing {
-            while !matches!(self.partitions(&spec.name), Ok(Some((_, true)))) {
+            while !matches!(self.partitions(&spec.name), Ok(Some(Partitions { led: true, .. }))) {
                 if self.clock.now().monotonic > deadline {
                     let code = RDKafkaErrorCode::LeaderNotAvailable;
                     return Err(about(classify::from_code(operation, code), &spec.name));

@@ -20,6 +20,9 @@
 //! - What is lost is given up at once, and the group joined again.
 //! - A KIP-848 coordinator refuses a member whose instance id has not been released, as after a
 //!   kill; the consumer is opened anew until the old session is over.
+//! - A classic member whose coordinator was silent for a session joins anew, and a late answer to
+//!   what it asked before then says that another has its instance id. librdkafka takes that for
+//!   final; here the consumer is opened anew, unless nothing was lost before.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +42,7 @@ use crate::actor::spawn::spawn_blocking;
 use crate::error::ErrorClass;
 use crate::log::{GroupEvent, GroupMember, GroupRequest, Identity, LogError, LogResult};
 use crate::record::TopicPartition;
+use crate::time::Clock;
 
 /// How often the member id and epoch are looked at; under KIP-848 they change without an event.
 const POLL: Duration = Duration::from_millis(50);
@@ -48,6 +52,8 @@ const SOON: Duration = Duration::from_millis(2);
 const AGAIN: Duration = Duration::from_secs(1);
 /// for no longer than this besides the session timeout: brokers end sessions within 60 s at most.
 const RELEASED_WITHIN: Duration = Duration::from_secs(90);
+/// For so long, besides the session timeout, after a lost session the member may have fenced itself.
+const FENCES_ITSELF_FOR: Duration = Duration::from_secs(10);
 
 /// The client would ask again for ever, and be refused for ever.
 const REFUSED: [RDKafkaErrorCode; 9] = [
@@ -70,8 +76,14 @@ struct Mail {
     events: VecDeque<GroupEvent>,
     failure: Option<LogError>,
     current: Option<(Arc<str>, i32)>,
-    /// A revocation was told and is not acknowledged.
+    /// What the coordinator has given to this member, and it has not given up.
+    assigned: Vec<TopicPartition>,
+    /// When a session was lost last, but not to another process that fenced this one.
+    lost_at: Option<Duration>,
+    /// A revocation was told and is not acknowledged,
     revoking: bool,
+    /// of these.
+    revoked: Vec<TopicPartition>,
     acknowledged: bool,
     leaving: bool,
     left: bool,
@@ -88,9 +100,17 @@ impl Post {
 
     fn tell(&self, event: GroupEvent) {
         let mut mail = self.open();
-        if matches!(event, GroupEvent::Revoked(_)) {
+        match &event {
+            GroupEvent::Assigned(given) => mail.assigned.extend_from_slice(given),
             // An answer to a revocation of before, which was lost meanwhile, is none to this one.
-            (mail.revoking, mail.acknowledged) = (true, false);
+            GroupEvent::Revoked(revoked) => {
+                (mail.revoking, mail.acknowledged) = (true, false);
+                mail.revoked.clone_from(revoked);
+            }
+            GroupEvent::Lost(lost) => {
+                mail.assigned.retain(|partition| !lost.contains(partition));
+                (mail.current, mail.revoking) = (None, false);
+            }
         }
         mail.events.push_back(event);
         mail.bell.ring();
@@ -107,6 +127,7 @@ impl Post {
 struct Rebalances {
     voice: Voice,
     post: Post,
+    clock: Arc<dyn Clock>,
 }
 
 impl ClientContext for Rebalances {
@@ -139,10 +160,11 @@ impl ConsumerContext for Rebalances {
             return;
         }
         let leaving = self.post.open().leaving;
+        if lost && consumer.client().fatal_error().is_none() {
+            self.post.open().lost_at = Some(self.clock.now().monotonic);
+        }
         if lost || leaving {
-            self.post.open().current = None;
             self.post.tell(GroupEvent::Lost(named));
-            self.post.open().revoking = false;
             report("give up lost partitions", give_up(consumer));
         } else {
             self.post.tell(GroupEvent::Revoked(named));
@@ -205,10 +227,11 @@ impl KafkaMember {
     pub(super) fn join(shared: &Shared, request: GroupRequest, bell: Bell) -> LogResult<Self> {
         let operation = "join the group";
         let config = settings::member(&shared.common, &request);
+        let clock = Arc::clone(&shared.clock);
         let post = Post::default();
         post.open().bell = bell;
         let group = Arc::clone(&request.group);
-        let companion = Companion { config, request, post: post.clone() };
+        let companion = Companion { config, request, post: post.clone(), clock };
         spawn_blocking("kafka-member", move || companion.run()).map_err(|error| {
             LogError::new(ErrorClass::Fatal, operation, format!("no thread: {error}"))
         })?;
@@ -260,6 +283,7 @@ struct Companion {
     config: ClientConfig,
     request: GroupRequest,
     post: Post,
+    clock: Arc<dyn Clock>,
 }
 
 /// Why a consumer came to its end.
@@ -267,6 +291,8 @@ enum End {
     Leaving,
     /// The coordinator holds the place for the process of before.
     Unreleased,
+    /// Another has the place, and may be this very process.
+    Fenced,
     Failed(LogError),
 }
 
@@ -291,6 +317,17 @@ impl Companion {
                     self.post.fail(self.explained(code, ""));
                     break;
                 }
+                End::Fenced if self.may_have_fenced_itself() => {
+                    let (group, instance) = (&*self.request.group, &*self.request.instance);
+                    tracing::warn!(group, instance, "fenced after a lost session, joining anew");
+                    let assigned = self.post.open().assigned.clone();
+                    self.post.tell(GroupEvent::Lost(assigned));
+                }
+                End::Fenced => {
+                    let code = RDKafkaErrorCode::FencedInstanceId;
+                    self.post.fail(self.explained(code, ""));
+                    break;
+                }
                 End::Failed(error) => {
                     self.post.fail(error);
                     break;
@@ -301,6 +338,12 @@ impl Companion {
         mail.left = true;
         mail.current = None;
         mail.bell.ring();
+    }
+
+    fn may_have_fenced_itself(&self) -> bool {
+        let lost_at = self.post.open().lost_at;
+        let until = |lost_at| lost_at + self.request.session_timeout + FENCES_ITSELF_FOR;
+        lost_at.is_some_and(|lost_at| self.clock.now().monotonic < until(lost_at))
     }
 
     /// Opens a consumer and polls it to its end. Dropping it may take as long as the broker.
@@ -315,6 +358,8 @@ impl Companion {
                 let acknowledged = mail.revoking && mail.acknowledged;
                 if acknowledged {
                     (mail.revoking, mail.acknowledged) = (false, false);
+                    let given_up = std::mem::take(&mut mail.revoked);
+                    mail.assigned.retain(|partition| !given_up.contains(partition));
                 }
                 (mail.leaving, mail.revoking, acknowledged)
             };
@@ -333,10 +378,11 @@ impl Companion {
                 }
             }
             if let Some((code, reason)) = consumer.client().fatal_error() {
-                if code == RDKafkaErrorCode::UnreleasedInstanceId {
-                    return End::Unreleased;
-                }
-                return End::Failed(self.explained(code, &reason));
+                return match code {
+                    RDKafkaErrorCode::UnreleasedInstanceId => End::Unreleased,
+                    RDKafkaErrorCode::FencedInstanceId => End::Fenced,
+                    _ => End::Failed(self.explained(code, &reason)),
+                };
             }
             if !revoking {
                 refresh(&consumer, &self.post);
@@ -350,6 +396,7 @@ impl Companion {
         let context = Rebalances {
             voice: Voice::new(&format!("member of {group}")),
             post: self.post.clone(),
+            clock: Arc::clone(&self.clock),
         };
         let consumer = Client::from_config_and_context(&self.config, context)
             .map_err(|error| classify::from_kafka(operation, &error))?;

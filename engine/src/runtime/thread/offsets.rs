@@ -42,20 +42,20 @@ impl OffsetsWanted {
         Self { inputs, stage, backoff: Backoff::new() }
     }
 
+    /// Asks, if it has not asked yet. To be called while no transaction of this thread is open or
+    /// unresolved: one that is might still commit the very offsets that are asked for.
+    pub(crate) fn ask(&mut self, log: &dyn Log, group: &str, now: Now) {
+        if matches!(&self.stage, Stage::Again { at } if *at <= now.monotonic) {
+            self.stage = Stage::Committed(log.committed(group, self.inputs.clone()));
+        }
+    }
+
     /// Where the inputs go on, once all is known. Never blocks.
     ///
     /// # Errors
     /// The log refuses for good.
-    pub(crate) fn poll(
-        &mut self,
-        log: &dyn Log,
-        group: &str,
-        now: Now,
-    ) -> LogResult<Option<&Start>> {
+    pub(crate) fn poll(&mut self, log: &dyn Log, now: Now) -> LogResult<Option<&Start>> {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Again { at: Duration::MAX }) {
-            Stage::Again { at } if at <= now.monotonic => {
-                Stage::Committed(log.committed(group, self.inputs.clone()))
-            }
             Stage::Committed(ticket) => match ticket.poll() {
                 Poll::Pending => Stage::Committed(ticket),
                 Poll::Done(Ok(committed)) if committed.iter().all(Option::is_some) => {

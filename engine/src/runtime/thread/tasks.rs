@@ -54,9 +54,11 @@ impl StreamThread {
         let slot = &mut self.slots[at];
         let id = slot.id();
         match &mut slot.stage {
-            // Committed offsets are read only while nothing of this id is unresolved.
             Stage::Opening { stores, offsets } => {
-                let known = offsets.poll(&*log, &group, now).map_err(text)?.is_some();
+                if idle {
+                    offsets.ask(&*log, &group, now);
+                }
+                let known = offsets.poll(&*log, now).map_err(text)?.is_some();
                 if !(stores.poll()? && known) {
                     return Ok(false);
                 }
@@ -74,7 +76,8 @@ impl StreamThread {
                     self.requests.push_back(RestoreRequest::Replay { task: id, promise });
                     Answer::Waits(answer)
                 });
-                let known = offsets.poll(&*log, &group, now).map_err(text)?.is_some();
+                offsets.ask(&*log, &group, now);
+                let known = offsets.poll(&*log, now).map_err(text)?.is_some();
                 if !(replay.poll()? && known) {
                     return Ok(false);
                 }
@@ -100,7 +103,7 @@ impl StreamThread {
             unreachable!("only a ready task is installed")
         };
         let id = blueprint.task;
-        let start = offsets.poll(&*self.parts.log, &self.parts.application, now).map_err(text)?;
+        let start = offsets.poll(&*self.parts.log, now).map_err(text)?;
         let start = start.expect("a ready task knows its offsets");
         let from = positions(id, start).map_err(text)?;
         let OpenedTask { stores, database, tasks_family } = opened;
@@ -147,7 +150,7 @@ impl StreamThread {
         let Stage::Rewinding { mut running, mut offsets, .. } = stage else {
             unreachable!("only a rewinding task resumes")
         };
-        let start = offsets.poll(&*self.parts.log, &self.parts.application, now).map_err(text)?;
+        let start = offsets.poll(&*self.parts.log, now).map_err(text)?;
         running.rewind(start.expect("its offsets are known"), now).map_err(text)?;
         let id = blueprint.task;
         self.slots.insert(at, Slot { blueprint, stage: Stage::Running(running), closing });
