@@ -2,7 +2,8 @@
 //! ends (return, panic, kill -9): a small shell beside it waits for the end of a pipe that only the
 //! test holds. This module knows no server; those who start one say what to run.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -92,7 +93,8 @@ impl Child {
         let pid = first.trim().parse().unwrap_or_else(|_| panic!("no process id of {name}"));
         let log = Arc::new(Log::default());
         let filled = Arc::clone(&log);
-        std::thread::spawn(move || filled.fill(output));
+        let kept = kept_log(name, pid);
+        std::thread::spawn(move || filled.fill(output, kept));
         let pipe = guard.stdin.take();
         Self { name: name.to_owned(), guard, pipe, pid, log, read: 0 }
     }
@@ -205,15 +207,25 @@ impl Drop for Child {
 }
 
 impl Log {
-    fn fill(&self, output: impl BufRead) {
+    fn fill(&self, output: impl BufRead, mut kept: Option<File>) {
         for line in output.lines() {
             let Ok(line) = line else { break };
+            if let Some(kept) = &mut kept {
+                writeln!(kept, "{line}").expect("the folder for logs takes them");
+            }
             self.lines.lock().unwrap_or_else(PoisonError::into_inner).all.push(line);
             self.grown.notify_all();
         }
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
         self.grown.notify_all();
     }
+}
+
+/// Where all that a child says is kept for whoever looks for a fault: in `HEADWATER_TEST_LOGS`.
+fn kept_log(name: &str, pid: u32) -> Option<File> {
+    let folder = std::env::var_os("HEADWATER_TEST_LOGS")?;
+    let path = Path::new(&folder).join(format!("{}-{pid}.log", name.replace(' ', "-")));
+    Some(File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
 fn tail(lines: &[String]) -> String {

@@ -36,7 +36,7 @@ use serde_json::json;
 /// Faults in `make test`.
 const FAULTS: u64 = 8;
 /// Faults of one part in `make soak`.
-const PART: u64 = 40;
+const PART: u64 = 32;
 const SOON: Duration = Duration::from_secs(120);
 /// A process that is silent for so long is put out; transactions are given up after 10 s.
 const SESSION: Duration = Duration::from_secs(3);
@@ -48,6 +48,10 @@ const ROLLUPS: &str = "analytics.aggregated";
 const LETTERS: &str = "monitoring.events.dlq";
 const INPUTS: [&str; 3] = [METRICS, joined::CUSTOMERS, joined::ORDERS];
 const OUTPUTS: [&str; 3] = [ROLLUPS, joined::BY_CUSTOMER, joined::BY_REGION];
+/// The status of a process that has aborted, as a shell tells it.
+const ABORTED: i32 = 128 + 6;
+/// Where a process dies inside a commit.
+const PHASES: [&str; 3] = ["sealed", "committing", "writing"];
 /// Event time runs so much faster than the clock that windows close, and stays in the past.
 const HEAD_START_MS: i64 = 6 * 60 * 60 * 1_000;
 const STEP_MS: i64 = 45;
@@ -93,8 +97,22 @@ impl Instance {
 
     /// Starts it; it listens when this returns, and may have no task yet.
     fn start(&mut self, cluster: &KafkaCluster) {
+        self.launch(cluster, "run", &[]);
+    }
+
+    /// Starts it to die inside a commit, and waits until it has died.
+    fn die_in(&mut self, cluster: &KafkaCluster, phase: &str, times: u32) {
+        let times = times.to_string();
+        self.launch(cluster, "die", &[("CRASH_PHASE", phase), ("CRASH_TIMES", &times)]);
+        let mut child = self.child.take().expect("it was started");
+        let status = child.wait(SOON);
+        assert_eq!(status.code(), Some(ABORTED), "{}:\n{}", self.name, child.log_tail());
+    }
+
+    fn launch(&mut self, cluster: &KafkaCluster, word: &str, settings: &[(&str, &str)]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_crash"));
-        command.arg("run").env("STATE_DIR", self.state.path()).env("HTTP_ADDR", "127.0.0.1:0");
+        command.arg(word).env("STATE_DIR", self.state.path()).env("HTTP_ADDR", "127.0.0.1:0");
+        command.envs(settings.iter().copied());
         command
             .env("KAFKA_BROKERS", cluster.addresses().join(","))
             .env("KAFKA_GROUP_PROTOCOL", self.protocol);
@@ -155,11 +173,19 @@ fn fault(seed: u64, cluster: &KafkaCluster, crowd: &mut [Instance; 2]) -> &'stat
     let victim = &mut crowd[usize::from(random.random_ratio(1, 2))];
     wait(before);
     match seed % 8 {
-        1 | 3 => {
+        1 => {
             victim.kill();
             wait(within);
             victim.start(cluster);
             "killed and started at once"
+        }
+        3 => {
+            victim.end();
+            let phase = PHASES.choose(&mut random).expect("there are some");
+            victim.die_in(cluster, phase, random.random_range(1..40));
+            wait(within);
+            victim.start(cluster);
+            "killed inside a commit"
         }
         2 => {
             victim.kill();

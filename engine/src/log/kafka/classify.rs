@@ -360,7 +360,12 @@ pub(super) fn trouble(code: Code) -> Option<Trouble> {
 
 /// The engine's error for one of librdkafka's.
 pub(super) fn from_kafka(operation: &'static str, error: &KafkaError) -> LogError {
-    match error.rdkafka_error_code() {
+    let code = match error {
+        // rdkafka gives no code of it.
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    match code {
         Some(Code::NoError) | None => {
             LogError::new(ErrorClass::Fatal, operation, error.to_string())
         }
@@ -466,6 +471,14 @@ right is missing, the error names it with its topic, group or id; [kafka.md](kaf
             }
         }
         page
+    }
+
+    #[test]
+    fn a_failed_request_of_an_administrator_is_as_its_code_says() {
+        let away = KafkaError::AdminOp(Code::BrokerTransportFailure);
+        assert_eq!(from_kafka("describe topics", &away).class, ErrorClass::Retry);
+        let denied = KafkaError::AdminOp(Code::TopicAuthorizationFailed);
+        assert_eq!(from_kafka("describe topics", &denied).class, ErrorClass::Fatal);
     }
 
     #[test]
