@@ -281,7 +281,14 @@ impl Host {
             return Err(failed);
         }
         let running = self.view.applications.iter().filter(|s| !s.state().is_final());
-        let left = running.map(|s| format!("{} is {}", s.application(), s.state())).collect();
+        let left = running.map(|s| {
+            let phases = s.board().phases();
+            let threads: Vec<_> =
+                phases.iter().map(|(thread, phase)| format!("{thread} {phase:?}")).collect();
+            let (application, state) = (s.application(), s.state());
+            format!("{application} is {state} (committers of its threads: {})", threads.join(", "))
+        });
+        let left = left.collect();
         Err(HostError::StopTimeout { waited, left })
     }
 }

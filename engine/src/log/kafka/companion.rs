@@ -14,8 +14,9 @@
 //!   transaction (librdkafka #4849): delivery is awaited here too.
 //! - A batch that the broker refused leaves a gap in the sequence numbers that shows in the next
 //!   transaction ("skipped sequence numbers"): after such an abort the producer is given up.
-//! - `send_offsets_to_transaction` can ignore its timeout (librdkafka #5456): the ticket has a
-//!   deadline of its own.
+//! - `send_offsets_to_transaction` can ignore its timeout (librdkafka #5456), and waits for a group
+//!   coordinator that has left the cluster (#5511): the ticket has a deadline of its own, and this
+//!   thread stays behind with its client until the call returns.
 //! - Dropping a client can hang (rust-rdkafka #509): only this thread does it.
 
 use std::sync::Arc;
@@ -45,6 +46,11 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How long an abort waits for records in flight before it purges them.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// A call that is this much over its own time does not return.
+const GRACE: Duration = Duration::from_secs(2);
+/// A call that takes longer is told of.
+const SLOW: Duration = Duration::from_secs(2);
+
 /// What the stream thread asks for.
 pub(super) enum Command {
     /// Fence and resolve.
@@ -55,6 +61,17 @@ pub(super) enum Command {
     Abort(Guarded<LogResult<()>>),
     /// Drop the client as soon as nobody else has a share of it.
     Close,
+}
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Initialise(_) => "initialise",
+            Self::Commit { .. } => "commit",
+            Self::Abort(_) => "abort",
+            Self::Close => "close",
+        }
+    }
 }
 
 pub(super) struct Companion {
@@ -72,13 +89,20 @@ impl Companion {
     /// Serves commands until the producer is dropped.
     pub(super) fn run(self, commands: &Receiver<Command>) {
         while let Some(command) = self.next(commands) {
+            let (began, what) = (self.now(), command.name());
             match command {
                 Command::Initialise(promise) => answer(promise, self.initialise()),
-                Command::Commit { request, backlog, promise } => {
-                    answer(promise, self.commit(request, backlog));
+                Command::Commit { request, backlog, mut promise } => {
+                    let result = self.commit(request, backlog, &mut promise);
+                    answer(promise, result);
                 }
                 Command::Abort(promise) => answer(promise, self.abort()),
                 Command::Close => break,
+            }
+            let took = self.now().saturating_sub(began);
+            if took > SLOW {
+                let client = self.deliveries().voice().client();
+                tracing::info!(client, what, ?took, "a call to Kafka took long");
             }
         }
         // The producer's shares go right after its last command.
@@ -139,8 +163,14 @@ impl Companion {
         })
     }
 
-    fn commit(&self, request: CommitRequest, mut backlog: Backlog) -> Result<Committed, Failed> {
+    fn commit(
+        &self,
+        request: CommitRequest,
+        mut backlog: Backlog,
+        promise: &mut Guarded<LogResult<Committed>>,
+    ) -> Result<Committed, Failed> {
         let deadline = self.now() + self.shared.settings.transaction_timeout;
+        promise.give_until(deadline + GRACE);
         self.deliver(&mut backlog, deadline).map_err(Failed::Known)?;
         let CommitRequest { offsets, identity, state } = request;
         if !self.transactional {
@@ -152,6 +182,7 @@ impl Companion {
             sent.map_err(|failed| self.name_topics(failed))?;
         }
         let within = self.shared.settings.request_timeout;
+        promise.give_until(self.now() + within + GRACE);
         let committed = self.client().commit_transaction(within);
         committed.map_err(|error| self.name_topics(judge_commit(&error)))?;
         Ok(Committed { state: Some(state), ends: self.deliveries().ends() })
@@ -345,3 +376,6 @@ fn offset_list(offsets: &[(TopicPartition, CommittedOffset)]) -> LogResult<Topic
     }
     Ok(list)
 }
+
+#[cfg(test)]
+mod tests;

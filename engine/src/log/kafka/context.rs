@@ -29,6 +29,11 @@ impl Voice {
         Self { client: client.into(), heard: Arc::default() }
     }
 
+    /// Which client it is.
+    pub(super) fn client(&self) -> &str {
+        &self.client
+    }
+
     /// The last client-wide error, such as a refused connection.
     pub(super) fn last_error(&self) -> Option<String> {
         self.heard().error.clone()

@@ -121,6 +121,17 @@ fn take<T>(slot: &Mutex<Option<Promise<T>>>) -> Option<Promise<T>> {
 }
 
 impl<T> Guarded<T> {
+    /// Gives the call until this moment, unless its time is over already.
+    pub(super) fn give_until(&mut self, moment: Duration) {
+        let mut due = self.shared.due();
+        if let Some(abandon) = due.remove(&self.key) {
+            self.key.0 = moment;
+            due.insert(self.key, abandon);
+            drop(due);
+            self.shared.bell.ring();
+        }
+    }
+
     /// Keeps the promise, unless it is too late.
     pub(super) fn fulfil(self, value: T) {
         if let Some(promise) = take(&self.slot) {
@@ -162,6 +173,20 @@ mod tests {
         assert_eq!(keeper.step(now(10)), Next::Again);
         assert_eq!(ticket.poll(), Poll::Abandoned);
         guarded.fulfil(1);
+        assert_eq!(ticket.poll(), Poll::Abandoned);
+    }
+
+    #[test]
+    fn a_deadline_can_be_moved_while_it_is_not_over() {
+        let (deadlines, mut keeper) = stepped();
+        let (promise, ticket) = ticket::<u8>(Bell::new());
+        let mut guarded = deadlines.guard(promise, Duration::from_millis(10), "wait");
+        guarded.give_until(Duration::from_millis(5));
+        assert_eq!(keeper.step(now(4)), Next::WakeAt(Duration::from_millis(5)));
+        guarded.give_until(Duration::from_millis(20));
+        assert_eq!(keeper.step(now(19)), Next::WakeAt(Duration::from_millis(20)));
+        assert_eq!(keeper.step(now(20)), Next::Again);
+        guarded.give_until(Duration::from_millis(30));
         assert_eq!(ticket.poll(), Poll::Abandoned);
     }
 

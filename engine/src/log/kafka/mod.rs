@@ -37,7 +37,7 @@ mod topics;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
@@ -80,7 +80,7 @@ struct Shared {
     sizes: Arc<Sizes>,
     /// Producers that are open.
     producers: AtomicUsize,
-    cluster: Option<String>,
+    cluster: OnceLock<String>,
 }
 
 type Known = Arc<Mutex<BTreeMap<Arc<str>, u32>>>;
@@ -225,21 +225,31 @@ impl KafkaLog {
     /// `Fatal`: no broker answers, none lets this user in, one is too old, or a property is refused;
     /// the message says which and what to do.
     pub fn connect(config: &KafkaConfig, settings: KafkaSettings) -> LogResult<Self> {
+        let log = Self::unchecked(config, settings)?;
+        let shared = &log.shared;
+        let bell = Bell::new();
+        let check = shared.admin.ask(bell.clone(), admin::Clients::check);
+        let cluster = wait(&check, &bell, "connect to Kafka")?;
+        tracing::info!(
+            brokers = config.brokers.join(","),
+            cluster,
+            consumer_queue_bytes = shared.settings.queue_bytes,
+            producer_queue_bytes = shared.settings.producer_queue_bytes,
+            "connected to Kafka"
+        );
+        if let Some(cluster) = cluster {
+            shared.cluster.set(cluster).expect("it is connected once");
+        }
+        Ok(log)
+    }
+
+    /// As [`connect`](Self::connect), and asks no broker.
+    fn unchecked(config: &KafkaConfig, settings: KafkaSettings) -> LogResult<Self> {
         let common = settings::common(config, &settings)?;
         let settings = settings.of(config)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let deadlines = Deadlines::start(Arc::clone(&clock))?;
         let admin = Admin::start(&common, &settings, Arc::clone(&clock))?;
-        let bell = Bell::new();
-        let check = admin.ask(bell.clone(), admin::Clients::check);
-        let cluster = wait(&check, &bell, "connect to Kafka")?;
-        tracing::info!(
-            brokers = config.brokers.join(","),
-            cluster,
-            consumer_queue_bytes = settings.queue_bytes,
-            producer_queue_bytes = settings.producer_queue_bytes,
-            "connected to Kafka"
-        );
         let shared = Shared {
             common,
             settings,
@@ -250,7 +260,7 @@ impl KafkaLog {
             known: Known::default(),
             sizes: Arc::default(),
             producers: AtomicUsize::new(0),
-            cluster,
+            cluster: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -258,7 +268,7 @@ impl KafkaLog {
     /// The cluster's id, if its brokers tell one: state that was built from another cluster is not
     /// this one's.
     pub fn cluster_id(&self) -> Option<&str> {
-        self.shared.cluster.as_deref()
+        self.shared.cluster.get().map(String::as_str)
     }
 }
 
