@@ -44,6 +44,9 @@ pub static API_RESPONSES: Topic = topic("api.responses", 6, Cleanup::Delete, Som
 /// Events of types without a route.
 pub static DEFAULT_EVENTS: Topic = topic("default.events", 3, Cleanup::Delete, days(7));
 
+/// Commands for the manager of dead letters; key: the topic that the letters were read from.
+pub static DLQ_COMMANDS: Topic = topic("dlq.commands", 3, Cleanup::Delete, days(7));
+
 /// What services answer the order saga; key: order.
 pub static FULFILLMENT_REPLIES: Topic = topic("fulfillment.replies", 6, Cleanup::Delete, days(7));
 
@@ -84,7 +87,7 @@ pub static SHIPPING_COMMANDS: Topic = topic("shipping.commands", 6, Cleanup::Del
 pub static TASK_COMPLETED: Topic = topic("task.completed", 3, Cleanup::Delete, days(7));
 
 /// Every topic above, by name.
-pub static CATALOGUE: [&Topic; 20] = [
+pub static CATALOGUE: [&Topic; 21] = [
     &AGENT_RESPONSES,
     &AGENT_TASKS_MANAGER,
     &AGENT_TASKS_WORKER,
@@ -92,6 +95,7 @@ pub static CATALOGUE: [&Topic; 20] = [
     &API_REQUESTS,
     &API_RESPONSES,
     &DEFAULT_EVENTS,
+    &DLQ_COMMANDS,
     &FULFILLMENT_REPLIES,
     &GATEWAY_RULES,
     &INVENTORY_COMMANDS,

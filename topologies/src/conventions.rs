@@ -19,7 +19,7 @@ pub fn follow(b: &StreamsBuilder, topics: &[&Topic]) {
 }
 
 /// A topic of the catalogue, as the engine takes it.
-fn spec(topic: &Topic) -> TopicSpec {
+pub(crate) fn spec(topic: &Topic) -> TopicSpec {
     let cleanup = match (topic.cleanup, topic.retention) {
         (Cleanup::Delete, retention) => record::Cleanup::Delete { retention },
         (Cleanup::Compact, _) | (Cleanup::CompactAndDelete, None) => record::Cleanup::Compact,

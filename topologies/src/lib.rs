@@ -13,6 +13,7 @@ pub mod outgoing;
 pub mod platform;
 pub mod platform_event;
 pub mod quality;
+pub mod retry;
 pub mod saga;
 pub mod session;
 pub mod workflow;
