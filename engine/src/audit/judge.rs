@@ -71,6 +71,11 @@ impl Judge {
         task.transactions.entry(sequence).or_default().push(seen);
     }
 
+    /// The tasks of which there are records.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = TaskId> {
+        self.tasks.keys().copied()
+    }
+
     /// The findings and what was looked at, by task. `committed` is what each task committed last,
     /// read before the ends of the partitions; `complete` is false where records may be missing for
     /// good reason (compaction), so that only what is too much can be found.
@@ -282,6 +287,16 @@ mod tests {
         let mut more = CLEAN.to_vec();
         more.insert(3, (0, 3, 1, 2, 7));
         assert_eq!(judge(&more, Some((2, 2)), &[]), [""; 0]);
+    }
+
+    #[test]
+    fn of_a_task_that_had_committed_nothing_only_what_is_too_much_is_found() {
+        // Its first transaction was under way when the ends were asked for: record 0 lies behind
+        // one of them.
+        let begun = [(1, 1, 1, 0, 7)];
+        assert_eq!(judge(&begun, Some((0, 0)), &[]), [""; 0]);
+        let told = one(&[(1, 1, 1, 0, 7), (1, 1, 1, 0, 7)], Some((0, 0)));
+        assert!(told.contains("record 1 is there 2 times"), "{told}");
     }
 
     #[test]

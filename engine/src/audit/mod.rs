@@ -5,7 +5,9 @@
 //! The order makes the end sharp: first the committed offsets, which say how many transactions each
 //! task has committed and how long the last one is; then the ends of the partitions, open
 //! transactions included. Every record of a transaction that was committed by then lies before
-//! those ends, and a read-committed reader that has passed them has seen it.
+//! those ends, and a read-committed reader that has passed them has seen it. A task of which there
+//! are records though it had committed nothing is asked for again behind them: if it has committed
+//! since, it began after the audit did.
 
 mod judge;
 mod report;
@@ -97,7 +99,7 @@ struct Counts {
 impl Auditor<'_> {
     fn run(&self) -> LogResult<Report> {
         let topics = self.topics()?;
-        let committed = self.committed()?;
+        let mut committed = self.committed()?;
         let partitions: Vec<TopicPartition> = topics
             .iter()
             .flat_map(|topic| {
@@ -111,6 +113,7 @@ impl Auditor<'_> {
             judge.partition(partition.clone(), *begin > 0);
             self.read(&partition, *begin, end, &mut judge, &mut counts)?;
         }
+        self.tell_new_from_unknown(&judge, &mut committed)?;
         let notes = self.notes(&topics, begins.iter().any(|begin| *begin > 0), &counts);
         let complete = !topics.iter().any(is_compacted);
         let (tasks, findings) = judge.judge(&committed, complete);
@@ -167,6 +170,26 @@ impl Auditor<'_> {
             }
         }
         Ok(committed)
+    }
+
+    /// A task with records of which no commit is known has either lost its committed offsets, or
+    /// has committed for the first time since they were read, so that none of its transactions had
+    /// to be there whole. The offsets of what was read are committed now, so they tell which.
+    fn tell_new_from_unknown(
+        &self,
+        judge: &Judge,
+        committed: &mut BTreeMap<TaskId, Option<Audited>>,
+    ) -> LogResult<()> {
+        let is_unknown = |task: &TaskId| matches!(committed.get(task), Some(None));
+        let unknown: Vec<TaskId> = judge.tasks().filter(is_unknown).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let now = self.committed()?;
+        for task in unknown.into_iter().filter(|task| matches!(now.get(task), Some(Some(_)))) {
+            committed.insert(task, Some(Audited::NOTHING));
+        }
+        Ok(())
     }
 
     /// Reads one partition to its end.

@@ -186,6 +186,12 @@ impl Report {
         self.findings.is_empty()
     }
 
+    /// Everything that was read was judged: nothing was committed after the audit began, and the
+    /// committed offsets say how the last transaction of every task must be.
+    pub fn is_complete(&self) -> bool {
+        self.tasks.iter().all(|task| task.later == 0 && (task.committed || task.records == 0))
+    }
+
     /// For people: a verdict, what was judged, each finding and each note on a line.
     pub fn text(&self) -> String {
         let verdict = match self.findings.len() {

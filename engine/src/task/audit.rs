@@ -29,6 +29,9 @@ pub struct Audited {
 }
 
 impl Audited {
+    /// Before the first.
+    pub const NOTHING: Self = Self { sequence: 0, records: 0 };
+
     /// What was committed; `None` if the task committed without stamps.
     pub fn of(positions: &TaskPositions) -> Option<Self> {
         let clock = |name: &str| {
