@@ -20,6 +20,7 @@ use crate::positions::{FamilyFormat, StorePositions};
 
 mod buffer;
 mod key_value;
+mod retention;
 mod session;
 mod timers;
 mod versioned;
@@ -29,10 +30,11 @@ pub use buffer::{
     Buffer, BufferTotals, Held, decode_row as decode_buffered, decode_row_key as decode_buffer_key,
 };
 pub use key_value::{KeyValueReads, KeyValueStore};
+pub use retention::WindowRetention;
 pub use session::{Session, SessionReads, SessionStore, decode_derived as decode_derived_session};
 pub use timers::{TimerPosition, TimerRow, Timers};
 pub use versioned::{Version, VersionedReads, VersionedStore};
-pub use window::{PutOutcome, WindowCursor, WindowReads, WindowRetention, WindowStore};
+pub use window::{PutOutcome, WindowCursor, WindowReads, WindowStore};
 
 /// A value read from a store: lent by the overlay, or shared with the database.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 //! segment is gone is refused, and one that nobody can read is kept until its segment goes. Must not
 //! know gaps and grace.
 
-use super::{PutOutcome, window::write_format};
-use super::{Rows, StorePartition, Value, WindowRetention};
+use super::retention::Expiry;
+use super::{PutOutcome, Rows, StorePartition, Value, WindowRetention};
 use crate::commit::StoreCommit;
 use crate::database::Direction;
 use crate::error::Result;
@@ -133,10 +133,8 @@ impl<'r, R: Rows + ?Sized> SessionReads<'r, R> {
 #[derive(Debug)]
 pub struct SessionStore {
     state: StorePartition,
-    retention: WindowRetention,
+    expiry: Expiry,
     time_first: bool,
-    /// Rows before this store key left the disk already.
-    expired_before: Vec<u8>,
 }
 
 impl SessionStore {
@@ -146,8 +144,8 @@ impl SessionStore {
     /// # Errors
     /// `Invalid` when the retention is negative; `NewerFormat`, `Corruption`, or the database's own.
     pub fn new(state: StorePartition, retention_ms: i64, time_first: bool) -> Result<Self> {
-        let retention = write_format(&state, retention_ms)?;
-        Ok(Self { state, retention, time_first, expired_before: Vec::new() })
+        let expiry = Expiry::of(&state, retention_ms)?;
+        Ok(Self { state, expiry, time_first })
     }
 
     /// The partition below: savepoints, positions, rewind.
@@ -162,13 +160,13 @@ impl SessionStore {
 
     /// How long sessions are kept.
     pub fn retention(&self) -> WindowRetention {
-        self.retention
+        self.expiry.retention()
     }
 
     /// Reads of what is there now.
     pub fn reads(&self) -> SessionReads<'_, StorePartition> {
         let observed_ms = self.state.observed_ms();
-        SessionReads { rows: &self.state, retention: self.retention, observed_ms }
+        SessionReads { rows: &self.state, retention: self.retention(), observed_ms }
     }
 
     /// Sets (or, with `None`, deletes) one session's value and moves observed stream time up to its
@@ -188,7 +186,7 @@ impl SessionStore {
             return Ok(PutOutcome::Expired);
         }
         self.state.observe(end_ms);
-        let segments = self.retention.segments();
+        let segments = self.retention().segments();
         let expired_ms = self.reads().expired_ms();
         if expired_ms >= 0 && segments.of(end_ms) < segments.of(expired_ms) {
             return Ok(PutOutcome::Expired);
@@ -213,32 +211,20 @@ impl SessionStore {
     ///
     /// # Errors
     /// `Corruption` when the key is no session key, else as [`SessionStore::put`].
-    pub fn apply_changelog(
-        &mut self,
-        changelog_key: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<PutOutcome> {
-        let (key, start_ms, end_ms) = decode_changelog_key(changelog_key)?;
+    pub fn apply_changelog(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<PutOutcome> {
+        let (key, start_ms, end_ms) = decode_changelog_key(key)?;
         self.put(key, start_ms, end_ms, value)
     }
 
     /// As [`StorePartition::commit`], and takes expired segments off the disk with it.
     pub fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        let mut commit = self.state.commit(changelog);
-        if let Some(observed_ms) = commit.positions.observed_ms {
-            let expired_ms = observed_ms - self.retention.retention_ms();
-            let live = self.retention.segments().live_from(expired_ms);
-            commit.expired_before = live.filter(|live| *live > self.expired_before);
-        }
-        commit
+        self.expiry.add_to(self.state.commit(changelog))
     }
 
     /// As [`StorePartition::committed`].
     pub fn committed(&mut self, commit: &StoreCommit) {
         self.state.committed(commit);
-        if let Some(expired_before) = &commit.expired_before {
-            self.expired_before.clone_from(expired_before);
-        }
+        self.expiry.committed(commit);
     }
 }
 

@@ -8,70 +8,13 @@
 //! The clock is the store's own: it is not its operator's and not its task's (those decide lateness).
 //! Follows Kafka Streams' `AbstractRocksDBSegmentedBytesStore`. Must not know window sizes.
 
+use super::retention::{Expiry, WindowRetention};
 use super::{Committed, Rows, StorePartition, Value};
 use crate::commit::StoreCommit;
-use crate::database::{BatchPart, BatchSink, Cursor, Direction, Family, Reader, ScanRange};
-use crate::error::{Result, StateError};
+use crate::database::{Cursor, Direction, ScanRange};
+use crate::error::Result;
 use crate::layout::time_first;
-use crate::layout::window::{
-    Segments, belongs_to, decode, decode_changelog_key, segment_interval_ms,
-};
-use crate::positions::FamilyFormat;
-
-/// How long a store keeps windows, and how they are cut into segments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WindowRetention {
-    retention_ms: i64,
-    segments: Segments,
-}
-
-impl WindowRetention {
-    /// Windows stay readable for `retention_ms` after their start, in the store's own time.
-    ///
-    /// # Errors
-    /// `Invalid` when it is negative.
-    pub fn new(retention_ms: i64) -> Result<Self> {
-        Self::with_segments(retention_ms, segment_interval_ms(retention_ms))
-    }
-
-    fn with_segments(retention_ms: i64, interval_ms: i64) -> Result<Self> {
-        if retention_ms < 0 {
-            return Err(StateError::Invalid {
-                what: format!("a retention of {retention_ms} ms is negative"),
-            });
-        }
-        Ok(Self { retention_ms, segments: Segments::new(interval_ms)? })
-    }
-
-    /// The retention of a store that may exist: its segments stay as it was made with.
-    ///
-    /// # Errors
-    /// `Invalid`, `NewerFormat`, `Corruption`, or the reader's own.
-    pub fn of(reader: &dyn Reader, family: &Family, retention_ms: i64) -> Result<Self> {
-        match FamilyFormat::read(reader, family)? {
-            Some(FamilyFormat { segment_interval_ms: Some(interval_ms) }) => {
-                Self::with_segments(retention_ms, interval_ms)
-            }
-            _ => Self::new(retention_ms),
-        }
-    }
-
-    /// In milliseconds.
-    pub fn retention_ms(&self) -> i64 {
-        self.retention_ms
-    }
-
-    /// How starts are cut into segments.
-    pub fn segments(&self) -> Segments {
-        self.segments
-    }
-
-    /// The greatest start that is expired when `observed_ms` was observed. Neither side is negative,
-    /// so the difference cannot overflow.
-    fn expired_ms(&self, observed_ms: i64) -> i64 {
-        observed_ms - self.retention_ms
-    }
-}
+use crate::layout::window::{belongs_to, decode, decode_changelog_key};
 
 /// What a window store did with a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +62,7 @@ impl<'r, R: Rows + ?Sized> WindowReads<'r, R> {
         if self.clip(start_ms, start_ms).is_none() {
             return Ok(None);
         }
-        self.retention.segments.with_key(key, start_ms, 0, |store_key| self.rows.get(store_key))
+        self.retention.segments().with_key(key, start_ms, 0, |store_key| self.rows.get(store_key))
     }
 
     /// One key's windows with starts in `from_ms..=to_ms` (both milliseconds, both inclusive), in
@@ -137,7 +80,7 @@ impl<'r, R: Rows + ?Sized> WindowReads<'r, R> {
         let Some((from_ms, to_ms)) = self.clip(from_ms, to_ms) else {
             return Ok(WindowCursor::new(Vec::new(), from_ms, to_ms, Some(key.len())));
         };
-        let segments = self.retention.segments;
+        let segments = self.retention.segments();
         let mut scans = Vec::new();
         for segment in segments.of(from_ms)..=segments.of(to_ms) {
             let range = segments.key_range(segment, key, from_ms, to_ms);
@@ -166,7 +109,7 @@ impl<'r, R: Rows + ?Sized> WindowReads<'r, R> {
         let Some((from_ms, to_ms)) = self.clip(from_ms, to_ms) else {
             return Ok(WindowCursor::new(Vec::new(), from_ms, to_ms, None));
         };
-        let mut range = self.retention.segments.time_range(from_ms, to_ms);
+        let mut range = self.retention.segments().time_range(from_ms, to_ms);
         if let Some(after) = after {
             resume(&mut range, after, direction);
         }
@@ -260,29 +203,8 @@ impl<'a> WindowCursor<'a> {
 #[derive(Debug)]
 pub struct WindowStore {
     state: StorePartition,
-    retention: WindowRetention,
+    expiry: Expiry,
     time_first: bool,
-    /// Rows before this store key left the disk already.
-    expired_before: Vec<u8>,
-}
-
-struct PutFormat<'f>(&'f FamilyFormat, &'f Family);
-
-impl BatchPart for PutFormat<'_> {
-    fn replay(&self, sink: &mut dyn BatchSink) {
-        self.0.put(self.1, sink);
-    }
-}
-
-/// Says in a family how its segments are cut, as its retention wants it or as it was made with.
-pub(super) fn write_format(state: &StorePartition, retention_ms: i64) -> Result<WindowRetention> {
-    let database = state.database();
-    let retention = WindowRetention::of(&**database, state.family(), retention_ms)?;
-    let format = FamilyFormat { segment_interval_ms: Some(retention.segments.interval_ms()) };
-    if FamilyFormat::read(&**database, state.family())?.as_ref() != Some(&format) {
-        database.write(&[&PutFormat(&format, state.family())])?;
-    }
-    Ok(retention)
 }
 
 impl WindowStore {
@@ -292,8 +214,8 @@ impl WindowStore {
     /// # Errors
     /// `Invalid` when the retention is negative; `NewerFormat`, `Corruption`, or the database's own.
     pub fn new(state: StorePartition, retention_ms: i64) -> Result<Self> {
-        let retention = write_format(&state, retention_ms)?;
-        Ok(Self { state, retention, time_first: false, expired_before: Vec::new() })
+        let expiry = Expiry::of(&state, retention_ms)?;
+        Ok(Self { state, expiry, time_first: false })
     }
 
     /// The same store, which can also be asked which windows start by a time
@@ -311,10 +233,12 @@ impl WindowStore {
     /// The database's own.
     pub fn fetch_closing(&self, key: &[u8], start_ms: i64) -> Result<Option<Value<'_>>> {
         let observed_ms = self.state.observed_ms().unwrap_or(start_ms);
-        if start_ms < self.retention.expired_ms(observed_ms) {
+        if start_ms < self.retention().expired_ms(observed_ms) {
             return Ok(None);
         }
-        self.retention.segments.with_key(key, start_ms, 0, |store_key| self.state.get(store_key))
+        self.retention()
+            .segments()
+            .with_key(key, start_ms, 0, |store_key| self.state.get(store_key))
     }
 
     /// The partition below: savepoints, positions, rewind. Commits go through
@@ -330,14 +254,14 @@ impl WindowStore {
 
     /// How long windows are kept.
     pub fn retention(&self) -> WindowRetention {
-        self.retention
+        self.expiry.retention()
     }
 
     /// Reads, clipped to what is readable now.
     pub fn reads(&self) -> WindowReads<'_, StorePartition> {
         WindowReads {
             rows: &self.state,
-            retention: self.retention,
+            retention: self.expiry.retention(),
             observed_ms: self.state.observed_ms(),
         }
     }
@@ -377,11 +301,12 @@ impl WindowStore {
         }
         self.state.observe(start_ms);
         let observed_ms = self.state.observed_ms().unwrap_or(start_ms);
-        if start_ms <= self.retention.expired_ms(observed_ms) {
+        if start_ms <= self.retention().expired_ms(observed_ms) {
             return Ok(PutOutcome::Expired);
         }
+        let segments = self.retention().segments();
         let overlay = &mut self.state.overlay;
-        self.retention.segments.with_key(key, start_ms, sequence, |store_key| match value {
+        segments.with_key(key, start_ms, sequence, |store_key| match value {
             Some(value) => overlay.put(store_key, value),
             None => overlay.delete(store_key),
         });
@@ -400,30 +325,19 @@ impl WindowStore {
     ///
     /// # Errors
     /// `Corruption` when the key is no window key, else as [`WindowStore::put`].
-    pub fn apply_changelog(
-        &mut self,
-        changelog_key: &[u8],
-        value: Option<&[u8]>,
-    ) -> Result<PutOutcome> {
-        let (key, start_ms, sequence) = decode_changelog_key(changelog_key)?;
+    pub fn apply_changelog(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<PutOutcome> {
+        let (key, start_ms, sequence) = decode_changelog_key(key)?;
         self.put_duplicate(key, start_ms, sequence, value)
     }
 
     /// As [`StorePartition::commit`], and takes expired segments off the disk with it.
     pub fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        let mut commit = self.state.commit(changelog);
-        if let Some(observed_ms) = commit.positions.observed_ms {
-            let live = self.retention.segments.live_from(self.retention.expired_ms(observed_ms));
-            commit.expired_before = live.filter(|live| *live > self.expired_before);
-        }
-        commit
+        self.expiry.add_to(self.state.commit(changelog))
     }
 
     /// As [`StorePartition::committed`].
     pub fn committed(&mut self, commit: &StoreCommit) {
         self.state.committed(commit);
-        if let Some(expired_before) = &commit.expired_before {
-            self.expired_before.clone_from(expired_before);
-        }
+        self.expiry.committed(commit);
     }
 }
