@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::builder::StreamsBuilder;
 use super::options::{Joined, Materialized};
 use super::stream::KStream;
-use crate::operators::global_join::GlobalJoin;
+use crate::operators::global_join::{GlobalJoin, KeyMapper};
+use crate::operators::row_join::{Joiner, RowJoin};
 use crate::operators::stream_node;
 use crate::serde::SharedSerde;
 use crate::store::{StoreKind, StoreSpec};
@@ -96,17 +97,14 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
         self.global_join(table, true, mapper, joiner, joined)
     }
 
-    fn global_join<G: 'static, T: 'static, W: 'static, F>(
+    fn global_join<G: 'static, T: 'static, W: 'static>(
         self,
         table: &GlobalKTable<'b, G, T>,
         left: bool,
         mapper: impl Fn(&K, &V) -> Option<G> + Send + Sync + 'static,
-        joiner: F,
+        joiner: impl Fn(&K, &V, Option<&T>) -> Option<W> + Send + Sync + 'static,
         joined: Joined<K, V>,
-    ) -> KStream<'b, K, W>
-    where
-        F: Fn(&K, &V, Option<&T>) -> Option<W> + Send + Sync + 'static,
-    {
+    ) -> KStream<'b, K, W> {
         if !self.has_builder("global join", table.builder) {
             return KStream { builder: self.builder, node: usize::MAX, _types: PhantomData };
         }
@@ -115,19 +113,21 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
             let node = name.clone();
             self.builder.graph().mistakes.push(Mistake::NotVersioned { node });
         }
-        let (mapper, joiner) = (Arc::new(mapper), Arc::new(joiner));
+        let mapper: KeyMapper<K, V, G> = Arc::new(mapper);
+        let joiner: Joiner<K, V, T, W> = Arc::new(joiner);
         let (number, row_key, row) = (table.table, table.key.clone(), table.value.clone());
         let supplier: Supplier = Box::new(move |_| {
             stream_node::<K, V>(GlobalJoin {
                 table: number,
-                mapper: Arc::clone(&mapper) as _,
-                joiner: Arc::clone(&joiner),
-                left,
-                value: value.clone(),
+                mapper: Arc::clone(&mapper),
                 row_key: row_key.clone(),
                 row: row.clone(),
-                on_dropped,
-                _out: PhantomData,
+                rows: RowJoin {
+                    joiner: Arc::clone(&joiner),
+                    left,
+                    value: value.clone(),
+                    on_dropped,
+                },
             })
         });
         let operator = if left { "global-left-join" } else { "global-join" };

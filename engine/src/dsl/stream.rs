@@ -15,6 +15,7 @@ use crate::operators::map_values::MapValues;
 use crate::operators::merge::Merge;
 use crate::operators::peek::Peek;
 use crate::operators::process::Process;
+use crate::operators::row_join::{Joiner, RowJoin};
 use crate::operators::select_key::SelectKey;
 use crate::operators::sink::{PartitionOf, Sink};
 use crate::operators::stream_node;
@@ -320,17 +321,14 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
         self.table_join("stream-table-left-join", table, joiner, joined, true)
     }
 
-    fn table_join<T: 'static, W: 'static, F>(
+    fn table_join<T: 'static, W: 'static>(
         self,
         operator: &'static str,
         table: KTable<'b, K, T>,
-        joiner: F,
+        joiner: impl Fn(&K, &V, Option<&T>) -> Option<W> + Send + Sync + 'static,
         joined: Joined<K, V>,
         left: bool,
-    ) -> KStream<'b, K, W>
-    where
-        F: Fn(&K, &V, Option<&T>) -> Option<W> + Send + Sync + 'static,
-    {
+    ) -> KStream<'b, K, W> {
         if !self.has_builder("join", table.builder) {
             return KStream { builder: self.builder, node: usize::MAX, _types: PhantomData };
         }
@@ -351,16 +349,13 @@ impl<'b, K: 'static, V: 'static> KStream<'b, K, V> {
             let spec = StoreSpec::new(name.as_str(), kind, key.clone(), value.clone());
             (graph.add_store(spec), grace_ms)
         });
-        let joiner = Arc::new(joiner);
+        let joiner: Joiner<K, V, T, W> = Arc::new(joiner);
         let supplier: Supplier = Box::new(move |instance| {
+            let (joiner, value) = (Arc::clone(&joiner), value.clone());
             let join = StreamTableJoin {
                 table: getter(instance.graph),
-                joiner: Arc::clone(&joiner),
-                left,
                 key: key.clone(),
-                value: value.clone(),
-                on_dropped,
-                _out: PhantomData,
+                rows: RowJoin { joiner, left, value, on_dropped },
             };
             match waiting {
                 None => stream_node::<K, V>(join),

@@ -14,6 +14,7 @@ pub(crate) mod map_values;
 pub(crate) mod merge;
 pub(crate) mod peek;
 pub(crate) mod process;
+pub(crate) mod row_join;
 pub(crate) mod select_key;
 pub(crate) mod session_aggregate;
 pub(crate) mod sink;

@@ -19,15 +19,15 @@ use crate::store::{JoinBuffer, StateStore, StoreHandle};
 /// The bits of a sequence number that Kafka Streams uses.
 const SEQUENCE_MASK: i64 = 0x7fff_ffff;
 
-pub(crate) struct VersionedJoin<K, V, T, F, W> {
-    pub(crate) join: StreamTableJoin<K, V, T, F, W>,
+pub(crate) struct VersionedJoin<K, V, T, W> {
+    pub(crate) join: StreamTableJoin<K, V, T, W>,
     pub(crate) buffer: StoreHandle<JoinBuffer<K, V>>,
     pub(crate) grace_ms: i64,
     pub(crate) clock: Option<ClockId>,
     pub(crate) sequence: Option<ClockId>,
 }
 
-impl<K: 'static, V: 'static, T, F: Send + Sync, W> Lifecycle for VersionedJoin<K, V, T, F, W> {
+impl<K: 'static, V: 'static, T, W> Lifecycle for VersionedJoin<K, V, T, W> {
     fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
         let name: Arc<str> = ctx.task.stores.get(self.buffer).name().into();
         self.clock = Some(ctx.task.clock(&name));
@@ -36,14 +36,7 @@ impl<K: 'static, V: 'static, T, F: Send + Sync, W> Lifecycle for VersionedJoin<K
     }
 }
 
-impl<K, V, T, F, W> StreamReceiver<K, V> for VersionedJoin<K, V, T, F, W>
-where
-    K: 'static,
-    V: 'static,
-    T: 'static,
-    W: 'static,
-    F: Fn(&K, &V, Option<&T>) -> Option<W> + Send + Sync,
-{
+impl<K: 'static, V: 'static, T, W: 'static> StreamReceiver<K, V> for VersionedJoin<K, V, T, W> {
     fn receive(
         &mut self,
         record: Record<'_, K, V>,
@@ -51,7 +44,7 @@ where
     ) -> Result<(), NodeError> {
         let (clock, sequence) = (self.clock.expect("init ran"), self.sequence.expect("init ran"));
         let cannot_wait =
-            self.join.key.is_null(record.key) || self.join.value.is_null(record.value);
+            self.join.key.is_null(record.key) || self.join.rows.value.is_null(record.value);
         if cannot_wait || record.timestamp < ctx.task.time_of(clock) - self.grace_ms {
             return self.join.receive(record, ctx);
         }
