@@ -7,7 +7,7 @@ use super::builder::StreamsBuilder;
 use super::grouped::{KGroupedStream, aggregating};
 use super::options::Materialized;
 use super::session_windowed::{SessionPlace, SessionWindows, merging};
-use super::table::{KTable, getter_of};
+use super::table::{KTable, aggregate_table, getter_of};
 use super::windowed::{SlidingWindows, TimeWindows, WindowPlace, Windowing};
 use crate::operators::aggregate::Aggregate;
 use crate::operators::session_aggregate::{Merge, Sessions};
@@ -16,9 +16,9 @@ use crate::operators::table_store::TableStore;
 use crate::operators::{stream_node, table_node};
 use crate::record::Windowed;
 use crate::serde::SharedSerde;
-use crate::store::{StoreKind, StoreSpec};
+use crate::store::StoreKind;
 use crate::topology::Mistake;
-use crate::topology::graph::{EdgeType, NewNode, Supplier, Table, TableKind};
+use crate::topology::graph::{EdgeType, NewNode, Supplier};
 
 /// The value before the first record, of any input.
 type Init<A> = Arc<dyn Fn() -> A + Send + Sync>;
@@ -164,21 +164,12 @@ impl<'b, K: 'static, A: 'static> CogroupedKStream<'b, K, A> {
         initializer: impl Fn() -> A + Send + Sync + 'static,
         materialized: Materialized<A>,
     ) -> KTable<'b, K, A> {
-        let Materialized { name, value: result, cached, .. } = materialized;
-        let kind = StoreKind::TimestampedKeyValue;
-        let mut spec = StoreSpec::new(name.as_str(), kind, self.key.clone(), result.clone());
-        spec.cached = cached;
+        let spec = materialized.store(StoreKind::TimestampedKeyValue, self.key.clone());
         let store = self.builder.graph().add_store(spec);
+        let Materialized { name, value: result, .. } = materialized;
         let target = Target::Rows { store, key: &self.key, result: &result };
         let (mut new, node) = self.add::<K>(&target, store, &name, Arc::new(initializer));
-        new.table = Some(Table {
-            kind: TableKind::Aggregate,
-            store: Some(store),
-            sends_old: false,
-            key_serde: Box::new(self.key.clone()),
-            force: None,
-            getter: Box::new(getter_of::<K, A>(node)),
-        });
+        aggregate_table(&mut new, store, self.key.clone(), getter_of::<K, A>(node));
         self.builder.table_handle(new)
     }
 
@@ -218,9 +209,7 @@ impl<'b, K: 'static, A: 'static> CogroupedKStream<'b, K, A> {
         }
         let edge = Some(EdgeType::table::<L, A>());
         let supplier: Supplier = Box::new(|_| table_node::<L, A>(JoinResult(None)));
-        let mut new = NewNode::new("cogroup", (first..table).collect(), edge, edge, supplier);
-        new.stores = vec![store];
-        (new, table)
+        (NewNode::new("cogroup", (first..table).collect(), edge, edge, supplier), table)
     }
 }
 
@@ -248,7 +237,7 @@ impl<'b, K: 'static, A: 'static> WindowedCogroup<'_, 'b, K, A> {
         let mut graph = cogrouped.builder.graph();
         let place = WindowPlace::new(&mut graph, self.windowing, key, materialized, false);
         drop(graph);
-        let (target, store) = (Target::Windows(&place), place.store());
+        let (target, store) = (Target::Windows(&place), place.store);
         let (mut new, _) =
             cogrouped.add::<Windowed<K>>(&target, store, &name, Arc::new(initializer));
         place.into_table(&mut new);
@@ -284,7 +273,7 @@ impl<'b, K: 'static, A: 'static> SessionCogroup<'_, 'b, K, A> {
         let init: Init<A> = Arc::new(initializer);
         let first = Arc::clone(&init);
         let merge = merging(move || first(), merger);
-        let (target, store) = (Target::Sessions(&place, merge), place.store());
+        let (target, store) = (Target::Sessions(&place, merge), place.store);
         let (mut new, _) = cogrouped.add::<Windowed<K>>(&target, store, &name, init);
         place.into_table(&mut new);
         cogrouped.builder.table_handle(new)

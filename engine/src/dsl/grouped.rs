@@ -9,15 +9,15 @@ use super::cogrouped::CogroupedKStream;
 use super::options::{Grouped, Materialized, Repartitioned};
 use super::session_windowed::{SessionWindowedKStream, SessionWindows};
 use super::stream::KStream;
-use super::table::{KTable, getter_of};
+use super::table::{KTable, aggregate_table, getter_of};
 use super::windowed::{SlidingWindows, TimeWindowedKStream, TimeWindows};
 use crate::operators::aggregate::{Aggregate, Aggregation};
 use crate::operators::stream_node;
 use crate::processor::NodeError;
 use crate::processor::drops::OnDropped;
 use crate::serde::SharedSerde;
-use crate::store::{StoreKind, StoreSpec};
-use crate::topology::graph::{EdgeType, Supplier, Table, TableKind};
+use crate::store::StoreKind;
+use crate::topology::graph::Supplier;
 
 /// A grouped stream. If the key was changed since the source, all its aggregations share one
 /// repartition topic, `<application>-<name>-repartition`.
@@ -161,11 +161,8 @@ impl<'b, K: 'static, V: 'static> KGroupedStream<'b, K, V> {
     ) -> KTable<'b, K, A> {
         let stream = self.partitioned();
         let builder = stream.builder;
-        let Materialized { name, value: result, cached, .. } = materialized;
-        let kind = StoreKind::TimestampedKeyValue;
-        let mut spec = StoreSpec::new(name.as_str(), kind, self.key.clone(), result.clone());
-        spec.cached = cached;
-        let store = builder.graph().add_store(spec);
+        let spec = materialized.store(StoreKind::TimestampedKeyValue, self.key.clone());
+        let (store, result) = (builder.graph().add_store(spec), materialized.value);
         let (key, value, on_dropped) = (self.key.clone(), self.value.clone(), self.on_dropped);
         let supplier: Supplier = Box::new(move |instance| {
             stream_node::<K, V>(Aggregate {
@@ -179,16 +176,7 @@ impl<'b, K: 'static, V: 'static> KGroupedStream<'b, K, V> {
         });
         let node = builder.graph().nodes.len();
         let mut new = stream.new_node::<K, A>(operator, false, supplier);
-        new.output = Some(EdgeType::table::<K, A>());
-        new.stores = vec![store];
-        new.table = Some(Table {
-            kind: TableKind::Aggregate,
-            store: Some(store),
-            sends_old: false,
-            key_serde: Box::new(self.key.clone()),
-            force: None,
-            getter: Box::new(getter_of::<K, A>(node)),
-        });
+        aggregate_table(&mut new, store, self.key.clone(), getter_of::<K, A>(node));
         builder.table_handle(new)
     }
 }

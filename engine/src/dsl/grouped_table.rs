@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use super::options::{Consumed, Grouped, Materialized};
 use super::stream::KStream;
-use super::table::{KTable, getter_of};
+use super::table::{KTable, aggregate_table, getter_of};
 use crate::operators::table_aggregate::{
     Grouping, GroupingSerde, Selector, TableAggregate, TableAggregation, TableGroup,
 };
 use crate::operators::{stream_node, table_node};
 use crate::processor::NodeError;
 use crate::serde::{Serde, SharedSerde};
-use crate::store::{StoreKind, StoreSpec};
-use crate::topology::graph::{EdgeType, NewNode, Supplier, Table, TableKind};
+use crate::store::StoreKind;
+use crate::topology::graph::{EdgeType, NewNode, Supplier};
 
 /// A grouped table. Its rows go through one repartition topic, `<application>-<name>-repartition`,
 /// which all its aggregations share.
@@ -173,11 +173,8 @@ impl<'b, K: 'static, V: 'static> KGroupedTable<'b, K, V> {
     ) -> KTable<'b, K, A> {
         let stream = self.partitioned();
         let builder = stream.builder;
-        let Materialized { name, value: result, cached, .. } = materialized;
-        let kind = StoreKind::TimestampedKeyValue;
-        let mut spec = StoreSpec::new(name.as_str(), kind, self.key.clone(), result.clone());
-        spec.cached = cached;
-        let store = builder.graph().add_store(spec);
+        let spec = materialized.store(StoreKind::TimestampedKeyValue, self.key.clone());
+        let (store, result) = (builder.graph().add_store(spec), materialized.value);
         let supplier: Supplier = Box::new(move |instance| {
             stream_node::<K, Grouping<V>>(TableAggregate {
                 aggregation: aggregation.clone(),
@@ -187,16 +184,7 @@ impl<'b, K: 'static, V: 'static> KGroupedTable<'b, K, V> {
         });
         let node = builder.graph().nodes.len();
         let mut new = stream.new_node::<K, A>(operator, false, supplier);
-        new.output = Some(EdgeType::table::<K, A>());
-        new.stores = vec![store];
-        new.table = Some(Table {
-            kind: TableKind::Aggregate,
-            store: Some(store),
-            sends_old: false,
-            key_serde: Box::new(self.key.clone()),
-            force: None,
-            getter: Box::new(getter_of::<K, A>(node)),
-        });
+        aggregate_table(&mut new, store, self.key.clone(), getter_of::<K, A>(node));
         builder.table_handle(new)
     }
 }

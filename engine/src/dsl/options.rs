@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::operators::source::Extractor;
 use crate::processor::drops::OnDropped;
 use crate::serde::{DefaultSerde, SharedSerde, serdes};
+use crate::store::{StoreKind, StoreSpec};
 use crate::time::saturating_ms;
 
 /// How a topic is read.
@@ -262,6 +263,13 @@ impl<V: 'static> Materialized<V> {
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention_ms = Some(saturating_ms(retention));
         self
+    }
+
+    /// The store, of this kind and with these keys.
+    pub(super) fn store<K: 'static>(&self, kind: StoreKind, key: SharedSerde<K>) -> StoreSpec {
+        let mut spec = StoreSpec::new(self.name.as_str(), kind, key, self.value.clone());
+        spec.cached = self.cached && kind.can_be_cached();
+        spec
     }
 }
 

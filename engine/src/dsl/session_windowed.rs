@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::grouped::{KGroupedStream, aggregating, counting, reducing};
 use super::options::Materialized;
-use super::table::{GetterSupplier, KTable};
+use super::table::{GetterSupplier, KTable, aggregate_table};
 use crate::operators::aggregate::Aggregation;
 use crate::operators::session_aggregate::{Merge, SessionAggregate, SessionGetter, Sessions};
 use crate::operators::stream_node;
@@ -15,9 +15,9 @@ use crate::processor::NodeError;
 use crate::record::Windowed;
 use crate::serde::SharedSerde;
 use crate::serde::kafka_streams::session_windowed;
-use crate::store::{SessionSpec, StoreHandle, StoreKind, StoreSpec};
+use crate::store::{SessionSpec, StoreHandle, StoreKind};
 use crate::time::saturating_ms;
-use crate::topology::graph::{EdgeType, Graph, NewNode, Supplier, Table, TableKind};
+use crate::topology::graph::{Graph, NewNode, Supplier};
 
 /// Sessions: records of a key, each within `gap` of the next. A session's window has the times of its
 /// first and last record as its ends, both included.
@@ -39,7 +39,8 @@ impl SessionWindows {
 
 /// The store of an aggregation by sessions, and what its nodes share.
 pub(super) struct SessionPlace<K, A> {
-    store: usize,
+    /// The number of the store.
+    pub(super) store: usize,
     sessions: Sessions,
     key: SharedSerde<K>,
     result: SharedSerde<A>,
@@ -54,27 +55,15 @@ impl<K: 'static, A: 'static> SessionPlace<K, A> {
         materialized: Materialized<A>,
         closing: bool,
     ) -> Self {
-        let Materialized { name, value: result, cached, retention_ms, .. } = materialized;
+        let name = &materialized.name;
         let kept = sessions.gap_ms.saturating_add(sessions.grace_ms);
-        let retention_ms = retention_ms.unwrap_or(kept);
-        graph.check_duration("session gap", &name, sessions.gap_ms, 1);
-        graph.check_duration("session grace", &name, sessions.grace_ms, 0);
-        graph.check_duration("session retention", &name, retention_ms, kept.max(1));
+        let retention_ms = materialized.retention_ms.unwrap_or(kept);
+        graph.check_duration("session gap", name, sessions.gap_ms, 1);
+        graph.check_duration("session grace", name, sessions.grace_ms, 0);
+        graph.check_duration("session retention", name, retention_ms, kept.max(1));
         let kind = StoreKind::Session(SessionSpec { retention_ms, closing });
-        let mut spec = StoreSpec::new(name.as_str(), kind, key.clone(), result.clone());
-        spec.cached = cached && !closing;
-        let store = graph.add_store(spec);
-        Self { store, sessions, key, result, closing }
-    }
-
-    /// The number of the store.
-    pub(super) fn store(&self) -> usize {
-        self.store
-    }
-
-    /// The name of the store.
-    pub(super) fn name(&self, graph: &Graph) -> Arc<str> {
-        Arc::clone(&graph.stores[self.store].name)
+        let store = graph.add_store(materialized.store(kind, key.clone()));
+        Self { store, sessions, key, result: materialized.value, closing }
     }
 
     /// Makes the node that aggregates a grouped stream into the store. `table`: the node that is
@@ -99,11 +88,7 @@ impl<K: 'static, A: 'static> SessionPlace<K, A> {
                 result: result.clone(),
                 on_dropped,
                 sends_old: instance.graph.table(table).sends_old,
-                emission: match (closing, instance.is_cached(store)) {
-                    (true, _) => Emission::Close,
-                    (false, true) => Emission::Flush,
-                    (false, false) => Emission::Update,
-                },
+                emission: Emission::of(closing, instance.is_cached(store)),
                 clock_name: Arc::clone(&clock_name),
                 clocks: None,
                 lane: usize::MAX,
@@ -117,17 +102,8 @@ impl<K: 'static, A: 'static> SessionPlace<K, A> {
         let Self { store, sessions, key, .. } = self;
         let getter: GetterSupplier<Windowed<K>, A> =
             Arc::new(move |_| Box::new(SessionGetter::<K, A>(StoreHandle::new(store, 0))));
-        new.output = Some(EdgeType::table::<Windowed<K>, A>());
-        new.stores = vec![store];
         new.closes_after_ms = Some(sessions.gap_ms.saturating_add(sessions.grace_ms));
-        new.table = Some(Table {
-            kind: TableKind::Aggregate,
-            store: Some(store),
-            sends_old: false,
-            key_serde: Box::new(session_windowed(key)),
-            force: None,
-            getter: Box::new(getter),
-        });
+        aggregate_table(new, store, session_windowed(key), getter);
     }
 }
 
@@ -247,7 +223,7 @@ impl<'g, 'b, K: 'static, V: 'static> SessionWindowedKStream<'g, 'b, K, V> {
         let mut graph = stream.builder.graph();
         let key = self.grouped.key.clone();
         let place = SessionPlace::new(&mut graph, self.sessions, key, materialized, self.closing);
-        let (name, node) = (place.name(&graph), graph.nodes.len());
+        let (name, node) = (graph.store_name(place.store), graph.nodes.len());
         drop(graph);
         let supplier = place.supplier(self.grouped, aggregation, merge, name, node);
         let mut new = stream.new_node::<Windowed<K>, A>(operator, false, supplier);

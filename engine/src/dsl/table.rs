@@ -13,7 +13,8 @@ use crate::operators::table_node;
 use crate::operators::table_store::{StoreGetter, VersionGetter};
 use crate::operators::to_stream::ToStream;
 use crate::processor::getter::ValueGetter;
-use crate::store::{StoreHandle, StoreKind, StoreSpec};
+use crate::serde::SharedSerde;
+use crate::store::{StoreHandle, StoreKind};
 use crate::topology::Mistake;
 use crate::topology::graph::{EdgeType, Graph, NewNode, Supplier, Table, TableKind};
 
@@ -30,6 +31,25 @@ pub(super) fn getter_of<K: 'static, V: 'static>(node: usize) -> GetterSupplier<K
         }
         Box::new(StoreGetter::<K, V>(StoreHandle::new(store, 0)))
     })
+}
+
+/// Makes a node the table of the aggregates in a store.
+pub(super) fn aggregate_table<K: 'static, A: 'static>(
+    new: &mut NewNode,
+    store: usize,
+    key: SharedSerde<K>,
+    getter: GetterSupplier<K, A>,
+) {
+    new.output = Some(EdgeType::table::<K, A>());
+    new.stores = vec![store];
+    new.table = Some(Table {
+        kind: TableKind::Aggregate,
+        store: Some(store),
+        sends_old: false,
+        key_serde: Box::new(key),
+        force: None,
+        getter: Box::new(getter),
+    });
 }
 
 /// The getter of any table node; makes sure that it can answer.
@@ -87,16 +107,14 @@ impl<'b, K: 'static, V: 'static> KTable<'b, K, V> {
     pub fn materialized(self, materialized: Materialized<V>) -> Self {
         let mut graph = self.builder.graph();
         let key = graph.key_serde::<K>(self.node);
-        let Materialized { name, value, cached, history_ms, .. } = materialized;
-        let kind = match history_ms {
+        let kind = match materialized.history_ms {
             None => StoreKind::TimestampedKeyValue,
             Some(history_ms) => {
-                graph.check_duration("history retention", &name, history_ms, 0);
+                graph.check_duration("history retention", &materialized.name, history_ms, 0);
                 StoreKind::Versioned(history_ms)
             }
         };
-        let mut spec = StoreSpec::new(name.as_str(), kind, key, value);
-        spec.cached = cached && history_ms.is_none();
+        let (spec, name) = (materialized.store(kind, key), materialized.name);
         let table = graph.table(self.node);
         if table.store.is_some() || table.kind == TableKind::Suppressed {
             let what = "second store of one table";

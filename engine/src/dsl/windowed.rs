@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::grouped::{KGroupedStream, aggregating, counting, reducing};
 use super::options::Materialized;
-use super::table::{GetterSupplier, KTable};
+use super::table::{GetterSupplier, KTable, aggregate_table};
 use crate::operators::aggregate::Aggregation;
 use crate::operators::sliding_aggregate::{Sliding, SlidingAggregate};
 use crate::operators::stream_node;
@@ -16,9 +16,9 @@ use crate::operators::windowed_aggregate::{WindowedAggregate, Windows};
 use crate::record::Windowed;
 use crate::serde::SharedSerde;
 use crate::serde::kafka_streams::time_windowed;
-use crate::store::{StoreHandle, StoreKind, StoreSpec, WindowSpec};
+use crate::store::{StoreHandle, StoreKind, WindowSpec};
 use crate::time::saturating_ms;
-use crate::topology::graph::{EdgeType, Graph, Instance, NewNode, Supplier, Table, TableKind};
+use crate::topology::graph::{Graph, Instance, NewNode, Supplier};
 
 /// Windows of a fixed size, half-open `[start, start + size)`, aligned to the epoch.
 ///
@@ -137,7 +137,8 @@ impl Windowing {
 
 /// The store of a windowed aggregation, and what its nodes share.
 pub(super) struct WindowPlace<K, A> {
-    store: usize,
+    /// The number of the store.
+    pub(super) store: usize,
     windowing: Windowing,
     key: SharedSerde<K>,
     result: SharedSerde<A>,
@@ -152,28 +153,15 @@ impl<K: 'static, A: 'static> WindowPlace<K, A> {
         materialized: Materialized<A>,
         closing: bool,
     ) -> Self {
-        let Materialized { name, value: result, cached, retention_ms, .. } = materialized;
-        let retention_ms = retention_ms.unwrap_or(windowing.kept_ms());
-        windowing.check(graph, &name, retention_ms);
+        let retention_ms = materialized.retention_ms.unwrap_or(windowing.kept_ms());
+        windowing.check(graph, &materialized.name, retention_ms);
         let spec = WindowSpec { size_ms: windowing.size_ms(), retention_ms };
         let kind = match closing {
             true => StoreKind::ClosingWindow(spec),
             false => StoreKind::TimestampedWindow(spec),
         };
-        let mut spec = StoreSpec::new(name.as_str(), kind, key.clone(), result.clone());
-        spec.cached = cached && !closing;
-        let store = graph.add_store(spec);
-        Self { store, windowing, key, result, closing }
-    }
-
-    /// The number of the store.
-    pub(super) fn store(&self) -> usize {
-        self.store
-    }
-
-    /// The name of the store.
-    pub(super) fn name(&self, graph: &Graph) -> Arc<str> {
-        Arc::clone(&graph.stores[self.store].name)
+        let store = graph.add_store(materialized.store(kind, key.clone()));
+        Self { store, windowing, key, result: materialized.value, closing }
     }
 
     /// Makes the node that aggregates a grouped stream into the store. `table`: the node that is
@@ -189,14 +177,11 @@ impl<K: 'static, A: 'static> WindowPlace<K, A> {
         let (key, result) = (self.key.clone(), self.result.clone());
         let (value, on_dropped) = (grouped.value.clone(), grouped.on_dropped);
         let rows = move |instance: &Instance<'_>| {
-            let emission = match (closing, instance.is_cached(store)) {
-                (true, _) => Emission::Close,
-                (false, true) => Emission::Flush,
-                (false, false) => Emission::Update,
-            };
+            let emission = Emission::of(closing, instance.is_cached(store));
             let sends_old = instance.graph.table(table).sends_old;
             let size_ms = windowing.size_ms();
             WindowTable::new(store, key.clone(), size_ms, emission, sends_old, on_dropped)
+                .with_clock(Arc::clone(&clock_name))
         };
         Box::new(move |instance| match windowing {
             Windowing::Aligned(windows) => stream_node::<K, V>(WindowedAggregate {
@@ -204,8 +189,6 @@ impl<K: 'static, A: 'static> WindowPlace<K, A> {
                 windows,
                 table: rows(instance),
                 result: result.clone(),
-                clock_name: Arc::clone(&clock_name),
-                clock: None,
             }),
             Windowing::Sliding(windows) => stream_node::<K, V>(SlidingAggregate {
                 aggregation: aggregation.clone(),
@@ -213,8 +196,6 @@ impl<K: 'static, A: 'static> WindowPlace<K, A> {
                 table: rows(instance),
                 value: value.clone(),
                 result: result.clone(),
-                clock_name: Arc::clone(&clock_name),
-                clock: None,
             }),
         })
     }
@@ -224,17 +205,8 @@ impl<K: 'static, A: 'static> WindowPlace<K, A> {
         let Self { store, windowing, key, .. } = self;
         let getter: GetterSupplier<Windowed<K>, A> =
             Arc::new(move |_| Box::new(WindowGetter::<K, A>(StoreHandle::new(store, 0))));
-        new.output = Some(EdgeType::table::<Windowed<K>, A>());
-        new.stores = vec![store];
         new.closes_after_ms = Some(windowing.grace_ms());
-        new.table = Some(Table {
-            kind: TableKind::Aggregate,
-            store: Some(store),
-            sends_old: false,
-            key_serde: Box::new(time_windowed(key, windowing.size_ms())),
-            force: None,
-            getter: Box::new(getter),
-        });
+        aggregate_table(new, store, time_windowed(key, windowing.size_ms()), getter);
     }
 }
 
@@ -336,7 +308,7 @@ impl<'g, 'b, K: 'static, V: 'static> TimeWindowedKStream<'g, 'b, K, V> {
         let mut graph = stream.builder.graph();
         let key = self.grouped.key.clone();
         let place = WindowPlace::new(&mut graph, self.windowing, key, materialized, self.closing);
-        let (name, node) = (place.name(&graph), graph.nodes.len());
+        let (name, node) = (graph.store_name(place.store), graph.nodes.len());
         drop(graph);
         let supplier = place.supplier(self.grouped, aggregation, name, node);
         let mut new = stream.new_node::<Windowed<K>, A>(operator, false, supplier);

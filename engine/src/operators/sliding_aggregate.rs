@@ -7,12 +7,9 @@
 //! `t + d < clock - grace`; one of its windows is, and skipped, if its `end < clock - grace`. A record
 //! at `t < d` would have a window that begins before 0: `[0, d]` stands for it.
 
-use std::sync::Arc;
-
 use super::aggregate::Aggregation;
 use super::window_table::{WindowRow, WindowTable};
 use crate::processor::node::{Lifecycle, NodeContext, NodeInit, StreamReceiver};
-use crate::processor::state::ClockId;
 use crate::processor::{DropReason, NodeError};
 use crate::record::{Record, Window, Windowed};
 use crate::serde::{Serde, SharedSerde};
@@ -30,8 +27,6 @@ pub(crate) struct SlidingAggregate<K, V, A> {
     pub(crate) table: WindowTable<K, A>,
     pub(crate) value: SharedSerde<V>,
     pub(crate) result: SharedSerde<A>,
-    pub(crate) clock_name: Arc<str>,
-    pub(crate) clock: Option<ClockId>,
 }
 
 /// A record and the window of its key that is being looked at.
@@ -50,9 +45,7 @@ struct Stored {
 
 impl<K: 'static, V: 'static, A: 'static> Lifecycle for SlidingAggregate<K, V, A> {
     fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
-        self.clock = Some(ctx.task.clock(&self.clock_name));
-        self.table.init(ctx);
-        Ok(())
+        self.table.init(ctx)
     }
 
     fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {
@@ -214,7 +207,7 @@ impl<K: 'static, V: 'static, A: 'static> StreamReceiver<K, V> for SlidingAggrega
             return Ok(());
         }
         let (at, difference) = (record.timestamp, self.windows.difference_ms);
-        let stream_time = ctx.task.observe(self.clock.expect("init ran"), at);
+        let stream_time = self.table.observe(at, ctx);
         let closed = stream_time - self.windows.grace_ms;
         if at + difference < closed {
             let window = Window { start: at - difference, end: at };

@@ -31,7 +31,17 @@ pub(crate) enum Emission {
     Close,
 }
 
-/// A windowed table's store of rows by key and window.
+impl Emission {
+    pub(crate) fn of(closing: bool, cached: bool) -> Self {
+        match (closing, cached) {
+            (true, _) => Self::Close,
+            (false, true) => Self::Flush,
+            (false, false) => Self::Update,
+        }
+    }
+}
+
+/// A windowed table's store of rows by key and window, with the clock of the operator that writes it.
 pub(crate) struct WindowTable<K, V> {
     handle: StoreHandle<TimestampedWindowStore<K, V>>,
     key: SharedSerde<K>,
@@ -40,6 +50,8 @@ pub(crate) struct WindowTable<K, V> {
     sends_old: bool,
     on_dropped: OnDropped,
     lane: usize,
+    clock_name: Arc<str>,
+    clock: Option<ClockId>,
     emitted: Option<ClockId>,
     key_buffer: Vec<u8>,
 }
@@ -71,12 +83,20 @@ impl<K: 'static, V: 'static> WindowTable<K, V> {
             sends_old,
             on_dropped,
             lane: usize::MAX,
+            clock_name: "".into(),
+            clock: None,
             emitted: None,
             key_buffer: Vec::new(),
         }
     }
 
-    pub(crate) fn init(&mut self, ctx: &mut NodeInit<'_>) {
+    /// The same, written by an operator whose clock has this name.
+    pub(crate) fn with_clock(self, clock_name: Arc<str>) -> Self {
+        Self { clock_name, ..self }
+    }
+
+    pub(crate) fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
+        self.clock = Some(ctx.task.clock(&self.clock_name));
         match self.emission {
             Emission::Update => {}
             Emission::Flush => self.lane = ctx.task.cache_of(self.handle.index()),
@@ -87,10 +107,16 @@ impl<K: 'static, V: 'static> WindowTable<K, V> {
                 self.emitted = Some(ctx.task.clock(&name));
             }
         }
+        Ok(())
     }
 
     pub(crate) fn sends_old(&self) -> bool {
         self.sends_old
+    }
+
+    /// The operator's clock, moved up to this time.
+    pub(crate) fn observe(&self, timestamp: i64, ctx: &mut NodeContext<'_>) -> i64 {
+        ctx.task.observe(self.clock.expect("init ran"), timestamp)
     }
 
     /// The window of the table that begins here.

@@ -6,13 +6,10 @@
 //! included. A record updates each of its windows in ascending order of start; a window is late, and
 //! skipped, if `end <= clock - grace`: a record may be late for some of its windows only.
 
-use std::sync::Arc;
-
 use super::aggregate::Aggregation;
 use super::window_table::{WindowRow, WindowTable};
 use crate::processor::NodeError;
 use crate::processor::node::{Lifecycle, NodeContext, NodeInit, StreamReceiver};
-use crate::processor::state::ClockId;
 use crate::record::{Record, Window, Windowed};
 use crate::serde::{Serde, SharedSerde};
 
@@ -52,15 +49,11 @@ pub(crate) struct WindowedAggregate<K, V, A> {
     pub(crate) windows: Windows,
     pub(crate) table: WindowTable<K, A>,
     pub(crate) result: SharedSerde<A>,
-    pub(crate) clock_name: Arc<str>,
-    pub(crate) clock: Option<ClockId>,
 }
 
 impl<K: 'static, V: 'static, A: 'static> Lifecycle for WindowedAggregate<K, V, A> {
     fn init(&mut self, ctx: &mut NodeInit<'_>) -> Result<(), NodeError> {
-        self.clock = Some(ctx.task.clock(&self.clock_name));
-        self.table.init(ctx);
-        Ok(())
+        self.table.init(ctx)
     }
 
     fn flush(&mut self, ctx: &mut NodeContext<'_>) -> Result<(), NodeError> {
@@ -99,7 +92,7 @@ impl<K: 'static, V: 'static, A: 'static> StreamReceiver<K, V> for WindowedAggreg
         ctx: &mut NodeContext<'_>,
     ) -> Result<(), NodeError> {
         let Some(key) = self.table.own_key(record, ctx)? else { return Ok(()) };
-        let stream_time = ctx.task.observe(self.clock.expect("init ran"), record.timestamp);
+        let stream_time = self.table.observe(record.timestamp, ctx);
         let closed = stream_time - self.windows.grace_ms;
         let mut windowed = Windowed { key, window: Window { start: 0, end: 0 } };
         for start in self.windows.starts(record.timestamp) {

@@ -92,6 +92,17 @@ impl StoreKind {
         )
     }
 
+    /// Changes can be held back until a flush. What is sent on only when it closes waits anyway, and
+    /// versions are sent on one by one.
+    pub(crate) fn can_be_cached(self) -> bool {
+        !matches!(
+            self,
+            StoreKind::ClosingWindow(_)
+                | StoreKind::Session(SessionSpec { closing: true, .. })
+                | StoreKind::Versioned(_)
+        )
+    }
+
     /// What a store key says, if it is of a row of the store's own: key, window, and the time that
     /// retention counts from. `None` also for a damaged one.
     pub(crate) fn row_of(self, store_key: &[u8]) -> Option<(&[u8], Option<Window>, Option<i64>)> {

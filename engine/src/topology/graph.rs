@@ -250,6 +250,11 @@ impl Graph {
         }
     }
 
+    /// The name that a store was given by its user.
+    pub(crate) fn store_name(&self, store: usize) -> Arc<str> {
+        Arc::clone(&self.stores[store].name)
+    }
+
     pub(crate) fn add(&mut self, new: NewNode) -> usize {
         let index = self.nodes.len();
         let name: Arc<str> = match &new.name {
