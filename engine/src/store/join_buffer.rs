@@ -6,16 +6,14 @@
 
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use headwater_state::database::Direction;
 use headwater_state::store::{KeyValueReads, StorePartition};
 
 use super::StateStore;
 use super::error::NodeError;
-use super::keys::Keys;
+use super::typed::{Opening, Typed};
 use crate::record::{Headers, Place, Record};
-use crate::serde::SharedSerde;
 use crate::serde::kafka_streams::BufferValue;
 
 /// A buffered value ends with a time that a join's buffer leaves out.
@@ -23,9 +21,7 @@ const TIME_BYTES: usize = 8;
 
 /// The waiting records of one partition of a stream.
 pub struct JoinBuffer<K, V> {
-    state: StorePartition,
-    keys: Keys<K>,
-    value: SharedSerde<V>,
+    typed: Typed<StorePartition, K, V>,
 }
 
 /// A record that was taken out.
@@ -37,13 +33,8 @@ pub(crate) struct WaitingRecord<K, V> {
 }
 
 impl<K: 'static, V: 'static> JoinBuffer<K, V> {
-    pub(crate) fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        key: SharedSerde<K>,
-        value: SharedSerde<V>,
-    ) -> Self {
-        Self { state, keys: Keys::new(name, key), value }
+    pub(crate) fn new(opening: Opening<K, V>) -> Self {
+        Self { typed: opening.over(|state| state) }
     }
 
     /// Lets a record wait; `sequence` orders records of equal time and key.
@@ -53,9 +44,9 @@ impl<K: 'static, V: 'static> JoinBuffer<K, V> {
         sequence: u32,
         place: Option<&Place>,
     ) -> Result<(), NodeError> {
-        let (time, key) = (record.timestamp, self.keys.encode(record.key)?);
+        let (time, key) = (record.timestamp, self.typed.keys.encode(record.key)?);
         let row_key = [&time.to_be_bytes(), key, &sequence.to_be_bytes()].concat();
-        let value = self.value.to_bytes(record.value)?;
+        let value = self.typed.value.to_bytes(record.value)?;
         let (offset, topic, partition) = match place {
             None => (-1, "", -1),
             Some(Place { partition, offset }) => {
@@ -76,7 +67,7 @@ impl<K: 'static, V: 'static> JoinBuffer<K, V> {
         }
         .encode(&mut row)?;
         row.truncate(row.len() - TIME_BYTES);
-        Ok(self.state.put(&row_key, &row)?)
+        Ok(self.typed.bytes.put(&row_key, &row)?)
     }
 
     /// Takes out the record of the least time, then key, then sequence, if that time is not after
@@ -85,19 +76,19 @@ impl<K: 'static, V: 'static> JoinBuffer<K, V> {
         let Some(end) = to.checked_add(1).filter(|end| *end > 0) else { return Ok(None) };
         let end = end.to_be_bytes();
         let (from, to) = (Bound::Unbounded, Bound::Excluded(&end[..]));
-        let mut rows = self.state.range(from, to, Direction::Forward)?;
+        let mut rows = self.typed.bytes.range(from, to, Direction::Forward)?;
         if !rows.advance()? {
             return Ok(None);
         }
         let (row_key, mut row) = (rows.key().to_vec(), rows.value().to_vec());
         drop(rows);
-        self.state.delete(&row_key)?;
+        self.typed.bytes.delete(&row_key)?;
         row.extend_from_slice(&[0; TIME_BYTES]);
         let held = BufferValue::decode(&row)?;
         let key = row_key.get(8..row_key.len().saturating_sub(4)).unwrap_or_default();
         Ok(Some(WaitingRecord {
-            key: self.keys.decode(key)?,
-            value: self.value.decode(held.new)?,
+            key: self.typed.keys.decode(key)?,
+            value: self.typed.value.decode(held.new)?,
             timestamp: held.timestamp,
             headers: held.headers,
         }))
@@ -106,20 +97,20 @@ impl<K: 'static, V: 'static> JoinBuffer<K, V> {
 
 impl<K, V> fmt::Debug for JoinBuffer<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JoinBuffer({})", self.keys.store())
+        write!(f, "JoinBuffer({})", self.typed.keys.store())
     }
 }
 
 impl<K: 'static, V: 'static> StateStore for JoinBuffer<K, V> {
     fn name(&self) -> &str {
-        self.keys.store()
+        self.typed.keys.store()
     }
 
     fn state(&self) -> &StorePartition {
-        &self.state
+        &self.typed.bytes
     }
 
     fn state_mut(&mut self) -> &mut StorePartition {
-        &mut self.state
+        &mut self.typed.bytes
     }
 }

@@ -6,7 +6,6 @@
 //! outer joins (`TimestampedKeyAndJoinSide` to a list of `LeftOrRightValue`).
 
 use std::fmt;
-use std::sync::Arc;
 
 use headwater_state::commit::StoreCommit;
 use headwater_state::database::Direction;
@@ -15,39 +14,29 @@ use headwater_state::store::{PutOutcome, StorePartition, WindowStore as Bytes};
 use super::StateStore;
 use super::error::NodeError;
 use super::key_value::KeyValueStore;
-use super::keys::Keys;
+use super::typed::{Opening, Typed};
 use crate::serde::kafka_streams::{
     JoinSide, JoinSideKey, decode_join_side_values, encode_join_side_values,
 };
-use crate::serde::{Serde, SerdeError, SharedSerde};
+use crate::serde::{Serde, SerdeError};
 
 /// One side's records by key and time; equal ones lie side by side, in the order they came.
 ///
 /// The store's clock is the greatest time put into it; records with `time <= clock - retention` can
 /// no longer be read.
 pub struct JoinWindowStore<K, V> {
-    bytes: Bytes,
-    keys: Keys<K>,
-    value: SharedSerde<V>,
-    value_buffer: Vec<u8>,
+    typed: Typed<Bytes, K, V>,
 }
 
 impl<K, V> fmt::Debug for JoinWindowStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JoinWindowStore({})", self.keys.store())
+        write!(f, "JoinWindowStore({})", self.typed.keys.store())
     }
 }
 
 impl<K: 'static, V: 'static> JoinWindowStore<K, V> {
-    pub(crate) fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        retention_ms: i64,
-        key: SharedSerde<K>,
-        value: SharedSerde<V>,
-    ) -> Result<Self, NodeError> {
-        let bytes = Bytes::new(state, retention_ms).map_err(NodeError::state)?;
-        Ok(Self { bytes, keys: Keys::new(name, key), value, value_buffer: Vec::new() })
+    pub(crate) fn new(opening: Opening<K, V>, retention_ms: i64) -> Result<Self, NodeError> {
+        Ok(Self { typed: opening.try_over(|state| Bytes::new(state, retention_ms))? })
     }
 
     /// A key's records with times from `from` to `to`, both included, by time and then arrival.
@@ -57,12 +46,12 @@ impl<K: 'static, V: 'static> JoinWindowStore<K, V> {
         from: i64,
         to: i64,
     ) -> Result<Vec<(i64, V)>, NodeError> {
-        let key = self.keys.encode(key)?;
-        let reads = self.bytes.reads();
+        let key = self.typed.keys.encode(key)?;
+        let reads = self.typed.bytes.reads();
         let mut cursor = reads.fetch_range(key, from, to, Direction::Forward)?;
         let mut found = Vec::new();
         while cursor.advance()? {
-            found.push((cursor.start_ms(), self.value.decode(Some(cursor.value()))?));
+            found.push((cursor.start_ms(), self.typed.value.decode(Some(cursor.value()))?));
         }
         Ok(found)
     }
@@ -76,32 +65,32 @@ impl<K: 'static, V: 'static> JoinWindowStore<K, V> {
         sequence: u32,
         value: &V,
     ) -> Result<bool, NodeError> {
-        let key = self.keys.encode(key)?;
-        self.value_buffer.clear();
-        let value = self.value.encode(value, &mut self.value_buffer)?;
-        Ok(self.bytes.put_duplicate(key, time, sequence, value)? == PutOutcome::Stored)
+        let key = self.typed.keys.encode(key)?;
+        self.typed.value_buffer.clear();
+        let value = self.typed.value.encode(value, &mut self.typed.value_buffer)?;
+        Ok(self.typed.bytes.put_duplicate(key, time, sequence, value)? == PutOutcome::Stored)
     }
 }
 
 impl<K: 'static, V: 'static> StateStore for JoinWindowStore<K, V> {
     fn name(&self) -> &str {
-        self.keys.store()
+        self.typed.keys.store()
     }
 
     fn state(&self) -> &StorePartition {
-        self.bytes.state()
+        self.typed.bytes.state()
     }
 
     fn state_mut(&mut self) -> &mut StorePartition {
-        self.bytes.state_mut()
+        self.typed.bytes.state_mut()
     }
 
     fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.bytes.commit(changelog)
+        self.typed.bytes.commit(changelog)
     }
 
     fn committed(&mut self, commit: &StoreCommit) {
-        self.bytes.committed(commit);
+        self.typed.bytes.committed(commit);
     }
 }
 

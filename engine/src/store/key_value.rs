@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use headwater_state::database::Direction;
 use headwater_state::layout::{successor, timestamped};
@@ -11,33 +10,24 @@ use headwater_state::store::{KeyValueReads, KeyValueStore as Bytes, StorePartiti
 
 use super::StateStore;
 use super::error::NodeError;
-use super::keys::Keys;
+use super::typed::{Opening, Typed};
 use crate::serde::SharedSerde;
 
 /// A store from keys to values, one partition of it. Writes are visible to this task at once and to
 /// everyone else after the commit.
 pub struct KeyValueStore<K, V> {
-    bytes: Bytes,
-    keys: Keys<K>,
-    value: SharedSerde<V>,
-    value_buffer: Vec<u8>,
+    typed: Typed<Bytes, K, V>,
 }
 
 impl<K, V> fmt::Debug for KeyValueStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyValueStore({})", self.keys.store())
+        write!(f, "KeyValueStore({})", self.typed.keys.store())
     }
 }
 
 impl<K: 'static, V: 'static> KeyValueStore<K, V> {
-    pub(crate) fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        key: SharedSerde<K>,
-        value: SharedSerde<V>,
-    ) -> Self {
-        let bytes = Bytes::new(state);
-        Self { bytes, keys: Keys::new(name, key), value, value_buffer: Vec::new() }
+    pub(crate) fn new(opening: Opening<K, V>) -> Self {
+        Self { typed: opening.over(Bytes::new) }
     }
 
     /// The value of a key.
@@ -45,8 +35,8 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// # Errors
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn get(&mut self, key: &K) -> Result<Option<V>, NodeError> {
-        match self.bytes.get(self.keys.encode(key)?)? {
-            Some(value) => Ok(Some(self.value.decode(Some(&value))?)),
+        match self.typed.bytes.get(self.typed.keys.encode(key)?)? {
+            Some(value) => Ok(Some(self.typed.value.decode(Some(&value))?)),
             None => Ok(None),
         }
     }
@@ -56,11 +46,11 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn put(&mut self, key: &K, value: &V) -> Result<(), NodeError> {
-        let key = self.keys.encode(key)?;
-        self.value_buffer.clear();
-        match self.value.encode(value, &mut self.value_buffer)? {
-            Some(value) => self.bytes.put(key, value)?,
-            None => self.bytes.delete(key)?,
+        let key = self.typed.keys.encode(key)?;
+        self.typed.value_buffer.clear();
+        match self.typed.value.encode(value, &mut self.typed.value_buffer)? {
+            Some(value) => self.typed.bytes.put(key, value)?,
+            None => self.typed.bytes.delete(key)?,
         }
         Ok(())
     }
@@ -70,7 +60,7 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn delete(&mut self, key: &K) -> Result<(), NodeError> {
-        self.bytes.delete(self.keys.encode(key)?)?;
+        self.typed.bytes.delete(self.typed.keys.encode(key)?)?;
         Ok(())
     }
 
@@ -82,17 +72,17 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     pub fn page(&mut self, after: Option<&K>, limit: usize) -> Result<Vec<(K, V)>, NodeError> {
         let from = match after {
             None => Bound::Unbounded,
-            Some(key) => Bound::Excluded(self.keys.encode(key)?.to_vec()),
+            Some(key) => Bound::Excluded(self.typed.keys.encode(key)?.to_vec()),
         };
         let mut page = Vec::new();
-        let mut cursor = self.bytes.state().range(
+        let mut cursor = self.typed.bytes.state().range(
             from.as_ref().map(Vec::as_slice),
             Bound::Unbounded,
             Direction::Forward,
         )?;
         while page.len() < limit && cursor.advance()? {
-            let key = self.keys.decode(cursor.key())?;
-            page.push((key, self.value.decode(Some(cursor.value()))?));
+            let key = self.typed.keys.decode(cursor.key())?;
+            page.push((key, self.typed.value.decode(Some(cursor.value()))?));
         }
         Ok(page)
     }
@@ -100,15 +90,15 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
 
 impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
     fn name(&self) -> &str {
-        self.keys.store()
+        self.typed.keys.store()
     }
 
     fn state(&self) -> &StorePartition {
-        self.bytes.state()
+        self.typed.bytes.state()
     }
 
     fn state_mut(&mut self) -> &mut StorePartition {
-        self.bytes.state_mut()
+        self.typed.bytes.state_mut()
     }
 }
 
@@ -116,27 +106,18 @@ impl<K: 'static, V: 'static> StateStore for KeyValueStore<K, V> {
 ///
 /// Source: `TimestampedKeyValueStore` (KIP-258).
 pub struct TimestampedKeyValueStore<K, V> {
-    bytes: Bytes,
-    keys: Keys<K>,
-    value: SharedSerde<V>,
-    value_buffer: Vec<u8>,
+    typed: Typed<Bytes, K, V>,
 }
 
 impl<K, V> fmt::Debug for TimestampedKeyValueStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TimestampedKeyValueStore({})", self.keys.store())
+        write!(f, "TimestampedKeyValueStore({})", self.typed.keys.store())
     }
 }
 
 impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
-    pub(crate) fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        key: SharedSerde<K>,
-        value: SharedSerde<V>,
-    ) -> Self {
-        let bytes = Bytes::new(state);
-        Self { bytes, keys: Keys::new(name, key), value, value_buffer: Vec::new() }
+    pub(crate) fn new(opening: Opening<K, V>) -> Self {
+        Self { typed: opening.over(Bytes::new) }
     }
 
     /// The value of a key and its time in milliseconds.
@@ -144,20 +125,22 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     /// # Errors
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn get(&mut self, key: &K) -> Result<Option<(V, i64)>, NodeError> {
-        match self.bytes.get(self.keys.encode(key)?)? {
-            Some(stored) => decode_timestamped(self.keys.store(), &self.value, &stored).map(Some),
+        match self.typed.bytes.get(self.typed.keys.encode(key)?)? {
+            Some(stored) => {
+                decode_timestamped(self.typed.keys.store(), &self.typed.value, &stored).map(Some)
+            }
             None => Ok(None),
         }
     }
 
     /// The row of a key as it is stored: timestamp and value.
     pub(crate) fn row(&mut self, key: &K) -> Result<Option<Box<[u8]>>, NodeError> {
-        Ok(self.bytes.get(self.keys.encode(key)?)?.map(|row| Box::from(&*row)))
+        Ok(self.typed.bytes.get(self.typed.keys.encode(key)?)?.map(|row| Box::from(&*row)))
     }
 
     /// Reads what [`row`](Self::row) gave.
     pub(crate) fn decode_row(&self, row: &[u8]) -> Result<(V, i64), NodeError> {
-        decode_timestamped(self.keys.store(), &self.value, row)
+        decode_timestamped(self.typed.keys.store(), &self.typed.value, row)
     }
 
     /// Sets a key at this time. A value that its serde takes for null deletes it.
@@ -165,12 +148,12 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn put(&mut self, key: &K, value: &V, timestamp: i64) -> Result<(), NodeError> {
-        let key = self.keys.encode(key)?;
-        self.value_buffer.clear();
-        if encode_timestamped(&self.value, value, timestamp, &mut self.value_buffer)? {
-            self.bytes.put(key, &self.value_buffer)?;
+        let key = self.typed.keys.encode(key)?;
+        self.typed.value_buffer.clear();
+        if encode_timestamped(&self.typed.value, value, timestamp, &mut self.typed.value_buffer)? {
+            self.typed.bytes.put(key, &self.typed.value_buffer)?;
         } else {
-            self.bytes.delete(key)?;
+            self.typed.bytes.delete(key)?;
         }
         Ok(())
     }
@@ -180,7 +163,7 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn delete(&mut self, key: &K) -> Result<(), NodeError> {
-        self.bytes.delete(self.keys.encode(key)?)?;
+        self.typed.bytes.delete(self.typed.keys.encode(key)?)?;
         Ok(())
     }
 }
@@ -196,7 +179,7 @@ impl<V: 'static> TimestampedKeyValueStore<Vec<u8>, V> {
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let end = successor(prefix);
         let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut cursor = self.bytes.state().range(from, to, Direction::Forward)?;
+        let mut cursor = self.typed.bytes.state().range(from, to, Direction::Forward)?;
         let mut page = Vec::new();
         while page.len() < limit && cursor.advance()? {
             let (value, _) = self.decode_row(cursor.value())?;
@@ -208,15 +191,15 @@ impl<V: 'static> TimestampedKeyValueStore<Vec<u8>, V> {
 
 impl<K: 'static, V: 'static> StateStore for TimestampedKeyValueStore<K, V> {
     fn name(&self) -> &str {
-        self.keys.store()
+        self.typed.keys.store()
     }
 
     fn state(&self) -> &StorePartition {
-        self.bytes.state()
+        self.typed.bytes.state()
     }
 
     fn state_mut(&mut self) -> &mut StorePartition {
-        self.bytes.state_mut()
+        self.typed.bytes.state_mut()
     }
 }
 

@@ -21,11 +21,11 @@ mod global;
 mod join_buffer;
 mod join_window;
 mod key_value;
-mod keys;
 mod session;
 mod spec;
 mod suppress_buffer;
 mod timers;
+mod typed;
 mod versioned;
 mod window;
 

@@ -2,7 +2,6 @@
 //! crate's.
 
 use std::fmt;
-use std::sync::Arc;
 
 use headwater_state::commit::StoreCommit;
 use headwater_state::layout::time_first;
@@ -12,10 +11,9 @@ use headwater_state::store::{
 
 use super::StateStore;
 use super::error::NodeError;
-use super::keys::Keys;
 use super::spec::SessionSpec;
+use super::typed::{Opening, Typed};
 use crate::record::{Window, Windowed};
-use crate::serde::SharedSerde;
 
 /// A store from keys and sessions to values, one partition of it. A session's `start` and `end` are
 /// the times of its first and last record.
@@ -23,10 +21,7 @@ use crate::serde::SharedSerde;
 /// The store's clock is the greatest end put into it. Sessions with `end <= clock - retention` can no
 /// longer be read (Kafka Streams' `RocksDBSessionStore`).
 pub struct SessionStore<K, V> {
-    bytes: Bytes,
-    keys: Keys<K>,
-    value: SharedSerde<V>,
-    value_buffer: Vec<u8>,
+    typed: Typed<Bytes, K, V>,
 }
 
 /// A session that closes, with its value if it can still be read.
@@ -36,15 +31,9 @@ pub(crate) type ClosingSession<K, V> = (Windowed<K>, Option<V>);
 type Found<V> = (Window, V);
 
 impl<K: 'static, V: 'static> SessionStore<K, V> {
-    pub(crate) fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        spec: SessionSpec,
-        key: SharedSerde<K>,
-        value: SharedSerde<V>,
-    ) -> Result<Self, NodeError> {
-        let bytes = Bytes::new(state, spec.retention_ms, spec.closing).map_err(NodeError::state)?;
-        Ok(Self { bytes, keys: Keys::new(name, key), value, value_buffer: Vec::new() })
+    pub(crate) fn new(opening: Opening<K, V>, spec: SessionSpec) -> Result<Self, NodeError> {
+        let SessionSpec { retention_ms, closing } = spec;
+        Ok(Self { typed: opening.try_over(|state| Bytes::new(state, retention_ms, closing))? })
     }
 
     /// The value of one session.
@@ -52,9 +41,9 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
     /// # Errors
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn fetch(&mut self, key: &K, session: Window) -> Result<Option<V>, NodeError> {
-        let key = self.keys.encode(key)?;
-        match self.bytes.reads().fetch(key, session.start, session.end)? {
-            Some(value) => Ok(Some(self.value.decode(Some(&value))?)),
+        let key = self.typed.keys.encode(key)?;
+        match self.typed.bytes.reads().fetch(key, session.start, session.end)? {
+            Some(value) => Ok(Some(self.typed.value.decode(Some(&value))?)),
             None => Ok(None),
         }
     }
@@ -65,9 +54,9 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
         key: &K,
         session: Window,
     ) -> Result<Option<V>, NodeError> {
-        let key = self.keys.encode(key)?;
-        let found = self.bytes.reads().fetch_hidden(key, session.start, session.end)?;
-        Ok(found.map(|value| self.value.decode(Some(&value))).transpose()?)
+        let key = self.typed.keys.encode(key)?;
+        let found = self.typed.bytes.reads().fetch_hidden(key, session.start, session.end)?;
+        Ok(found.map(|value| self.typed.value.decode(Some(&value))).transpose()?)
     }
 
     /// A key's sessions that end at `earliest_end` or later and start at `latest_start` or earlier,
@@ -81,8 +70,8 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
         earliest_end: i64,
         latest_start: i64,
     ) -> Result<Vec<Found<V>>, NodeError> {
-        let key = self.keys.encode(key)?;
-        let found = self.bytes.reads().find(key, earliest_end, latest_start)?;
+        let key = self.typed.keys.encode(key)?;
+        let found = self.typed.bytes.reads().find(key, earliest_end, latest_start)?;
         self.decode_all(found)
     }
 
@@ -93,29 +82,29 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
         earliest_end: i64,
         latest_start: i64,
     ) -> Result<Vec<Found<V>>, NodeError> {
-        let key = self.keys.encode(key)?;
-        let found = self.bytes.reads().find_hidden(key, earliest_end, latest_start)?;
+        let key = self.typed.keys.encode(key)?;
+        let found = self.typed.bytes.reads().find_hidden(key, earliest_end, latest_start)?;
         self.decode_all(found)
     }
 
     fn decode_all(&self, found: Vec<Session>) -> Result<Vec<Found<V>>, NodeError> {
         let one = |session: Session| {
             let window = Window { start: session.start_ms, end: session.end_ms };
-            Ok((window, self.value.decode(Some(&session.value))?))
+            Ok((window, self.typed.value.decode(Some(&session.value))?))
         };
         found.into_iter().map(one).collect()
     }
 
     /// The row of a session as it is stored.
     pub(crate) fn row(&mut self, key: &K, session: Window) -> Result<Option<Box<[u8]>>, NodeError> {
-        let key = self.keys.encode(key)?;
-        let found = self.bytes.reads().fetch(key, session.start, session.end)?;
+        let key = self.typed.keys.encode(key)?;
+        let found = self.typed.bytes.reads().fetch(key, session.start, session.end)?;
         Ok(found.map(|row| Box::from(&*row)))
     }
 
     /// Reads what [`row`](Self::row) gave.
     pub(crate) fn decode_row(&self, row: &[u8]) -> Result<V, NodeError> {
-        Ok(self.value.decode(Some(row))?)
+        Ok(self.typed.value.decode(Some(row))?)
     }
 
     /// Sets the value of a session, or deletes it with `None`. False if the session is so far past
@@ -124,13 +113,13 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
     /// # Errors
     /// As [`fetch`](Self::fetch).
     pub fn put(&mut self, key: &K, session: Window, value: Option<&V>) -> Result<bool, NodeError> {
-        let key = self.keys.encode(key)?;
-        self.value_buffer.clear();
+        let key = self.typed.keys.encode(key)?;
+        self.typed.value_buffer.clear();
         let value = match value {
-            Some(value) => self.value.encode(value, &mut self.value_buffer)?,
+            Some(value) => self.typed.value.encode(value, &mut self.typed.value_buffer)?,
             None => None,
         };
-        let outcome = self.bytes.put(key, session.start, session.end, value)?;
+        let outcome = self.typed.bytes.put(key, session.start, session.end, value)?;
         Ok(outcome == PutOutcome::Stored)
     }
 
@@ -142,7 +131,7 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
         limit: usize,
     ) -> Result<Vec<ClosingSession<K, V>>, NodeError> {
         let mut taken = Vec::new();
-        let mut derived = self.bytes.state().derived_up_to(to)?;
+        let mut derived = self.typed.bytes.state().derived_up_to(to)?;
         let mut rows = Vec::new();
         while rows.len() < limit && derived.advance()? {
             rows.push(derived.key().to_vec());
@@ -151,11 +140,11 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
         for row in rows {
             let (end, rest) = time_first::decode(&row)?;
             let (key, start) = decode_derived_session(rest)?;
-            let value = self.bytes.reads().fetch(key, start, end)?;
-            let value = value.map(|v| self.value.decode(Some(&v))).transpose()?;
+            let value = self.typed.bytes.reads().fetch(key, start, end)?;
+            let value = value.map(|v| self.typed.value.decode(Some(&v))).transpose()?;
             let window = Window { start, end };
-            taken.push((Windowed { key: self.keys.decode(key)?, window }, value));
-            self.bytes.state_mut().delete(&row)?;
+            taken.push((Windowed { key: self.typed.keys.decode(key)?, window }, value));
+            self.typed.bytes.state_mut().delete(&row)?;
         }
         Ok(taken)
     }
@@ -163,28 +152,28 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
 
 impl<K, V> fmt::Debug for SessionStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionStore({})", self.keys.store())
+        write!(f, "SessionStore({})", self.typed.keys.store())
     }
 }
 
 impl<K: 'static, V: 'static> StateStore for SessionStore<K, V> {
     fn name(&self) -> &str {
-        self.keys.store()
+        self.typed.keys.store()
     }
 
     fn state(&self) -> &StorePartition {
-        self.bytes.state()
+        self.typed.bytes.state()
     }
 
     fn state_mut(&mut self) -> &mut StorePartition {
-        self.bytes.state_mut()
+        self.typed.bytes.state_mut()
     }
 
     fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.bytes.commit(changelog)
+        self.typed.bytes.commit(changelog)
     }
 
     fn committed(&mut self, commit: &StoreCommit) {
-        self.bytes.committed(commit);
+        self.typed.bytes.committed(commit);
     }
 }

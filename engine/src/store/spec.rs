@@ -20,6 +20,7 @@ use super::key_value::{KeyValueStore, TimestampedKeyValueStore};
 use super::session::SessionStore;
 use super::suppress_buffer::SuppressBuffer;
 use super::timers::{TimeDomain, TimerStore};
+use super::typed::Opening;
 use super::versioned::VersionedStore;
 use super::window::{TimestampedWindowStore, WindowStore};
 use crate::record::Window;
@@ -192,31 +193,27 @@ impl StoreSpec {
         let own = Arc::clone(&name);
         let open = move |state: StorePartition| -> Result<Box<dyn StateStore>, NodeError> {
             let (name, key, value) = (Arc::clone(&own), key.clone(), value.clone());
+            let opening = Opening { name, state, key, value };
             Ok(match kind {
-                StoreKind::KeyValue => Box::new(KeyValueStore::new(name, state, key, value)),
-                StoreKind::TimestampedKeyValue => {
-                    Box::new(TimestampedKeyValueStore::new(name, state, key, value))
-                }
-                StoreKind::Window(w) => {
-                    Box::new(WindowStore::new(name, state, w.retention_ms, key, value)?)
-                }
+                StoreKind::KeyValue => Box::new(KeyValueStore::new(opening)),
+                StoreKind::TimestampedKeyValue => Box::new(TimestampedKeyValueStore::new(opening)),
+                StoreKind::Window(w) => Box::new(WindowStore::new(opening, w.retention_ms)?),
                 StoreKind::TimestampedWindow(w) => {
-                    Box::new(TimestampedWindowStore::new(name, state, w.retention_ms, key, value)?)
+                    Box::new(TimestampedWindowStore::new(opening, w.retention_ms)?)
                 }
                 StoreKind::JoinWindow(w) => {
-                    Box::new(JoinWindowStore::new(name, state, w.retention_ms, key, value)?)
+                    Box::new(JoinWindowStore::new(opening, w.retention_ms)?)
                 }
-                StoreKind::ClosingWindow(w) => Box::new(
-                    TimestampedWindowStore::new(name, state, w.retention_ms, key, value)?
-                        .time_first(),
-                ),
-                StoreKind::Session(s) => Box::new(SessionStore::new(name, state, s, key, value)?),
+                StoreKind::ClosingWindow(w) => {
+                    Box::new(TimestampedWindowStore::new(opening, w.retention_ms)?.time_first())
+                }
+                StoreKind::Session(s) => Box::new(SessionStore::new(opening, s)?),
                 StoreKind::Versioned(history_ms) => {
-                    Box::new(VersionedStore::new(name, state, history_ms, key, value))
+                    Box::new(VersionedStore::new(opening, history_ms))
                 }
-                StoreKind::JoinBuffer => Box::new(JoinBuffer::new(name, state, key, value)),
-                StoreKind::SuppressBuffer => Box::new(SuppressBuffer::new(name, state, key, value)),
-                StoreKind::Timers(domain) => Box::new(TimerStore::new(name, state, key, domain)),
+                StoreKind::JoinBuffer => Box::new(JoinBuffer::new(opening)),
+                StoreKind::SuppressBuffer => Box::new(SuppressBuffer::new(opening)),
+                StoreKind::Timers(domain) => Box::new(TimerStore::new(opening, domain)),
             })
         };
         Self { name, kind, cached: false, view, open: Arc::new(open) }

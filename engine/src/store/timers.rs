@@ -5,16 +5,14 @@
 //! [`headwater_state::store::Timers`]); the changelog record is key and name, and the time.
 
 use std::fmt;
-use std::sync::Arc;
 
 use headwater_state::StateError;
 use headwater_state::store::{StorePartition, TimerPosition, TimerRow, Timers};
 
 use super::changelog::RestoreTarget;
 use super::error::NodeError;
-use super::keys::Keys;
+use super::typed::{Keys, Opening};
 use super::{StateStore, StoreHandle};
-use crate::serde::SharedSerde;
 
 /// Which clock the times of a timer store are of.
 ///
@@ -54,12 +52,9 @@ pub(crate) struct DueTimer<K> {
 }
 
 impl<K: 'static> TimerStore<K> {
-    pub(super) fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        key: SharedSerde<K>,
-        domain: TimeDomain,
-    ) -> Self {
+    /// Its values are times, which need no serde.
+    pub(super) fn new<V>(opening: Opening<K, V>, domain: TimeDomain) -> Self {
+        let Opening { name, state, key, .. } = opening;
         Self { bytes: Timers::new(state), keys: Keys::new(name, key), domain, earliest: 0 }
     }
 

@@ -2,14 +2,12 @@
 //! expiry are the state crate's.
 
 use std::fmt;
-use std::sync::Arc;
 
 use headwater_state::store::{PutOutcome, StorePartition, Version, VersionedStore as Bytes};
 
 use super::StateStore;
 use super::error::NodeError;
-use super::keys::Keys;
-use crate::serde::SharedSerde;
+use super::typed::{Opening, Typed};
 
 /// A store from keys to the values they had, one partition of it.
 ///
@@ -17,27 +15,17 @@ use crate::serde::SharedSerde;
 /// find what was valid then; a put before that is refused (Kafka Streams' `VersionedKeyValueStore`,
 /// KIP-889).
 pub struct VersionedStore<K, V> {
-    bytes: Bytes,
-    keys: Keys<K>,
-    value: SharedSerde<V>,
-    value_buffer: Vec<u8>,
+    typed: Typed<Bytes, K, V>,
 }
 
 impl<K: 'static, V: 'static> VersionedStore<K, V> {
-    pub(crate) fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        history_ms: i64,
-        key: SharedSerde<K>,
-        value: SharedSerde<V>,
-    ) -> Self {
-        let bytes = Bytes::new(state, history_ms);
-        Self { bytes, keys: Keys::new(name, key), value, value_buffer: Vec::new() }
+    pub(crate) fn new(opening: Opening<K, V>, history_ms: i64) -> Self {
+        Self { typed: opening.over(|state| Bytes::new(state, history_ms)) }
     }
 
     fn decode(&self, version: Option<Version>) -> Result<Option<(V, i64)>, NodeError> {
         let Some(Version { since_ms, value: Some(value) }) = version else { return Ok(None) };
-        Ok(Some((self.value.decode(Some(&value))?, since_ms)))
+        Ok(Some((self.typed.value.decode(Some(&value))?, since_ms)))
     }
 
     /// The latest value of a key and since when it is valid, in milliseconds.
@@ -45,7 +33,7 @@ impl<K: 'static, V: 'static> VersionedStore<K, V> {
     /// # Errors
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn get(&mut self, key: &K) -> Result<Option<(V, i64)>, NodeError> {
-        let found = self.bytes.reads().latest(self.keys.encode(key)?)?;
+        let found = self.typed.bytes.reads().latest(self.typed.keys.encode(key)?)?;
         self.decode(found)
     }
 
@@ -55,13 +43,13 @@ impl<K: 'static, V: 'static> VersionedStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn get_as_of(&mut self, key: &K, time: i64) -> Result<Option<(V, i64)>, NodeError> {
-        let found = self.bytes.reads().as_of(self.keys.encode(key)?, time)?;
+        let found = self.typed.bytes.reads().as_of(self.typed.keys.encode(key)?, time)?;
         self.decode(found)
     }
 
     /// A later version of the key, or its deletion, is known than one of this time.
     pub(crate) fn knows_later(&mut self, key: &K, time: i64) -> Result<bool, NodeError> {
-        let latest = self.bytes.reads().latest(self.keys.encode(key)?)?;
+        let latest = self.typed.bytes.reads().latest(self.typed.keys.encode(key)?)?;
         Ok(latest.is_some_and(|latest| latest.since_ms > time))
     }
 
@@ -71,32 +59,32 @@ impl<K: 'static, V: 'static> VersionedStore<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn put(&mut self, key: &K, value: Option<&V>, since: i64) -> Result<bool, NodeError> {
-        let key = self.keys.encode(key)?;
-        self.value_buffer.clear();
+        let key = self.typed.keys.encode(key)?;
+        self.typed.value_buffer.clear();
         let value = match value {
-            Some(value) => self.value.encode(value, &mut self.value_buffer)?,
+            Some(value) => self.typed.value.encode(value, &mut self.typed.value_buffer)?,
             None => None,
         };
-        Ok(self.bytes.put(key, since, value)? == PutOutcome::Stored)
+        Ok(self.typed.bytes.put(key, since, value)? == PutOutcome::Stored)
     }
 }
 
 impl<K, V> fmt::Debug for VersionedStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VersionedStore({})", self.keys.store())
+        write!(f, "VersionedStore({})", self.typed.keys.store())
     }
 }
 
 impl<K: 'static, V: 'static> StateStore for VersionedStore<K, V> {
     fn name(&self) -> &str {
-        self.keys.store()
+        self.typed.keys.store()
     }
 
     fn state(&self) -> &StorePartition {
-        self.bytes.state()
+        self.typed.bytes.state()
     }
 
     fn state_mut(&mut self) -> &mut StorePartition {
-        self.bytes.state_mut()
+        self.typed.bytes.state_mut()
     }
 }

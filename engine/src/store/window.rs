@@ -2,7 +2,6 @@
 //! value. Own (de)serialising; expiry is the state crate's.
 
 use std::fmt;
-use std::sync::Arc;
 
 use headwater_state::commit::StoreCommit;
 use headwater_state::database::Direction;
@@ -12,20 +11,19 @@ use headwater_state::store::{PutOutcome, StorePartition, WindowStore as Bytes};
 use super::StateStore;
 use super::error::NodeError;
 use super::key_value::{decode_timestamped, encode_timestamped};
-use super::keys::Keys;
-use crate::serde::SharedSerde;
+use super::typed::{Opening, Typed};
 
 /// A store from keys and window starts to values, one partition of it.
 ///
 /// The store's clock is the greatest start put into it. Windows with `start <= clock - retention`
 /// can no longer be read, by anyone (Kafka Streams' `RocksDBWindowStore`).
 pub struct WindowStore<K, V> {
-    inner: Inner<K, V>,
+    typed: Typed<Bytes, K, V>,
 }
 
 /// A [`WindowStore`] that also keeps the time of each value: what windowed tables keep.
 pub struct TimestampedWindowStore<K, V> {
-    inner: Inner<K, V>,
+    typed: Typed<Bytes, K, V>,
 }
 
 /// Start and row.
@@ -34,35 +32,9 @@ pub(crate) type WindowRow = (i64, Box<[u8]>);
 /// Key, start, and value with its time unless it is lost.
 pub(crate) type ClosingWindow<K, V> = (K, i64, Option<(V, i64)>);
 
-struct Inner<K, V> {
-    bytes: Bytes,
-    keys: Keys<K>,
-    value: SharedSerde<V>,
-    value_buffer: Vec<u8>,
-}
-
-impl<K: 'static, V: 'static> Inner<K, V> {
-    fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        retention_ms: i64,
-        key: SharedSerde<K>,
-        value: SharedSerde<V>,
-    ) -> Result<Self, NodeError> {
-        let bytes = Bytes::new(state, retention_ms).map_err(NodeError::state)?;
-        Ok(Self { bytes, keys: Keys::new(name, key), value, value_buffer: Vec::new() })
-    }
-}
-
 impl<K: 'static, V: 'static> WindowStore<K, V> {
-    pub(crate) fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        retention_ms: i64,
-        key: SharedSerde<K>,
-        value: SharedSerde<V>,
-    ) -> Result<Self, NodeError> {
-        Ok(Self { inner: Inner::new(name, state, retention_ms, key, value)? })
+    pub(crate) fn new(opening: Opening<K, V>, retention_ms: i64) -> Result<Self, NodeError> {
+        Ok(Self { typed: opening.try_over(|state| Bytes::new(state, retention_ms))? })
     }
 
     /// The value of a key's window.
@@ -70,7 +42,7 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     /// # Errors
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn fetch(&mut self, key: &K, start: i64) -> Result<Option<V>, NodeError> {
-        let s = &mut self.inner;
+        let s = &mut self.typed;
         match s.bytes.fetch(s.keys.encode(key)?, start)? {
             Some(value) => Ok(Some(s.value.decode(Some(&value))?)),
             None => Ok(None),
@@ -82,7 +54,7 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     /// # Errors
     /// As [`fetch`](Self::fetch).
     pub fn fetch_range(&mut self, key: &K, from: i64, to: i64) -> Result<Vec<(i64, V)>, NodeError> {
-        let s = &mut self.inner;
+        let s = &mut self.typed;
         let key = s.keys.encode(key)?;
         let reads = s.bytes.reads();
         let mut cursor = reads.fetch_range(key, from, to, Direction::Forward)?;
@@ -99,7 +71,7 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     /// # Errors
     /// As [`fetch`](Self::fetch).
     pub fn put(&mut self, key: &K, start: i64, value: Option<&V>) -> Result<bool, NodeError> {
-        let s = &mut self.inner;
+        let s = &mut self.typed;
         let key = s.keys.encode(key)?;
         s.value_buffer.clear();
         let value = match value {
@@ -111,19 +83,13 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
 }
 
 impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
-    pub(crate) fn new(
-        name: Arc<str>,
-        state: StorePartition,
-        retention_ms: i64,
-        key: SharedSerde<K>,
-        value: SharedSerde<V>,
-    ) -> Result<Self, NodeError> {
-        Ok(Self { inner: Inner::new(name, state, retention_ms, key, value)? })
+    pub(crate) fn new(opening: Opening<K, V>, retention_ms: i64) -> Result<Self, NodeError> {
+        Ok(Self { typed: opening.try_over(|state| Bytes::new(state, retention_ms))? })
     }
 
     /// The same store, whose windows are found when they close.
     pub(crate) fn time_first(mut self) -> Self {
-        self.inner.bytes = self.inner.bytes.time_first();
+        self.typed.bytes = self.typed.bytes.time_first();
         self
     }
 
@@ -134,7 +100,7 @@ impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
         to: i64,
         limit: usize,
     ) -> Result<Vec<ClosingWindow<K, V>>, NodeError> {
-        let s = &mut self.inner;
+        let s = &mut self.typed;
         let mut derived = s.bytes.state().derived_up_to(to)?;
         let mut rows = Vec::new();
         while rows.len() < limit && derived.advance()? {
@@ -161,7 +127,7 @@ impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
         from: i64,
         to: i64,
     ) -> Result<Vec<WindowRow>, NodeError> {
-        let s = &mut self.inner;
+        let s = &mut self.typed;
         let key = s.keys.encode(key)?;
         let reads = s.bytes.reads();
         let mut cursor = reads.fetch_range(key, from, to, Direction::Forward)?;
@@ -177,7 +143,7 @@ impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
     /// # Errors
     /// The key or value cannot be (de)serialised, or the state failed. Pass it on with `?`.
     pub fn fetch(&mut self, key: &K, start: i64) -> Result<Option<(V, i64)>, NodeError> {
-        let s = &mut self.inner;
+        let s = &mut self.typed;
         match s.bytes.fetch(s.keys.encode(key)?, start)? {
             Some(stored) => decode_timestamped(s.keys.store(), &s.value, &stored).map(Some),
             None => Ok(None),
@@ -186,13 +152,13 @@ impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
 
     /// The row of a key's window as it is stored: timestamp and value.
     pub(crate) fn row(&mut self, key: &K, start: i64) -> Result<Option<Box<[u8]>>, NodeError> {
-        let s = &mut self.inner;
+        let s = &mut self.typed;
         Ok(s.bytes.fetch(s.keys.encode(key)?, start)?.map(|row| Box::from(&*row)))
     }
 
     /// Reads what [`row`](Self::row) gave.
     pub(crate) fn decode_row(&self, row: &[u8]) -> Result<(V, i64), NodeError> {
-        decode_timestamped(self.inner.keys.store(), &self.inner.value, row)
+        decode_timestamped(self.typed.keys.store(), &self.typed.value, row)
     }
 
     /// Sets the value of a key's window at this time, or deletes it with `None`. False if the
@@ -207,7 +173,7 @@ impl<K: 'static, V: 'static> TimestampedWindowStore<K, V> {
         value: Option<&V>,
         timestamp: i64,
     ) -> Result<bool, NodeError> {
-        let s = &mut self.inner;
+        let s = &mut self.typed;
         let key = s.keys.encode(key)?;
         s.value_buffer.clear();
         let kept = match value {
@@ -223,29 +189,29 @@ macro_rules! window_state_store {
     ($store:ident) => {
         impl<K, V> fmt::Debug for $store<K, V> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($store), "({})"), self.inner.keys.store())
+                write!(f, concat!(stringify!($store), "({})"), self.typed.keys.store())
             }
         }
 
         impl<K: 'static, V: 'static> StateStore for $store<K, V> {
             fn name(&self) -> &str {
-                self.inner.keys.store()
+                self.typed.keys.store()
             }
 
             fn state(&self) -> &StorePartition {
-                self.inner.bytes.state()
+                self.typed.bytes.state()
             }
 
             fn state_mut(&mut self) -> &mut StorePartition {
-                self.inner.bytes.state_mut()
+                self.typed.bytes.state_mut()
             }
 
             fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-                self.inner.bytes.commit(changelog)
+                self.typed.bytes.commit(changelog)
             }
 
             fn committed(&mut self, commit: &StoreCommit) {
-                self.inner.bytes.committed(commit);
+                self.typed.bytes.committed(commit);
             }
         }
     };
