@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::thread::park_timeout;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +25,9 @@ const KILLS: u64 = 20;
 const SOON: Duration = Duration::from_secs(60);
 /// Kills after which everything is compared.
 const COMPARE_EVERY: u64 = 10;
-const START: i64 = 1_767_607_200_000;
+/// Event time begins at a full hour so long ago: topics keep records by their timestamps.
+const AGO_MS: i64 = 6 * HOUR_MS;
+const HOUR_MS: i64 = 60 * 60 * 1_000;
 const CUSTOMERS: usize = 20;
 const METRICS: &str = "monitoring.events";
 
@@ -49,6 +51,7 @@ struct World {
     rng: ChaCha8Rng,
     seed: u64,
     batches: u64,
+    start: i64,
     time: i64,
     acknowledged: Vec<Acknowledged>,
 }
@@ -78,7 +81,10 @@ fn sent(key: Option<&[u8]>, value: Option<Vec<u8>>, timestamp: i64) -> Sent {
 impl World {
     fn new(seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Self { rng, seed, batches: 0, time: START, acknowledged: Vec::new() }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+        let start = i64::try_from(now).expect("a date") - AGO_MS;
+        let start = start - start % HOUR_MS;
+        Self { rng, seed, batches: 0, start, time: start, acknowledged: Vec::new() }
     }
 
     /// One life: start, load, kill -9 at a random moment; late records come before and after.
@@ -106,7 +112,7 @@ impl World {
         let rows = (0..CUSTOMERS).map(|at| {
             let region = ["north", "south", "west"][at % 3];
             let value = json!({ "region": region }).to_string().into_bytes();
-            sent(Some(format!("customer-{at}").as_bytes()), Some(value), START)
+            sent(Some(format!("customer-{at}").as_bytes()), Some(value), self.start)
         });
         assert!(self.post(agent, base, joined::CUSTOMERS, rows.collect()), "the rows are written");
     }
@@ -131,7 +137,7 @@ impl World {
             let customer = format!("customer-{}", self.rng.random_range(0..CUSTOMERS + 2));
             let amount = json!({ "amount": self.rng.random_range(-50..1_000) });
             let value = amount.to_string().into_bytes();
-            sent(Some(customer.as_bytes()), Some(value), (self.time - late).max(START))
+            sent(Some(customer.as_bytes()), Some(value), (self.time - late).max(self.start))
         });
         let records = records.collect();
         self.post(agent, base, joined::ORDERS, records)
