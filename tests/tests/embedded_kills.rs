@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headwater_tests::checker::http::Http;
 use headwater_tests::checker::{Findings, LogRecord, joined as sales, rollup};
-use headwater_tests::child::Child;
+use headwater_tests::child::{Child, signal};
 use headwater_tests::{joined, proof};
 use headwater_topologies::analytics;
 use headwater_topologies::analytics::load::{Load, Profile};
@@ -175,13 +175,15 @@ impl World {
 
     /// Starts once more, lets it catch up, and compares everything there is.
     fn compare(&self, state: &Path) -> String {
-        let (child, base) = start(state);
+        let (mut child, base) = start(state);
         let http = Http::new(&base);
         let deadline = Instant::now() + SOON;
         loop {
             let (findings, summary) = self.differences(&http, &base);
             if findings.is_empty() {
-                assert!(child.terminate(SOON).success(), "it stops in order");
+                signal(child.pid(), "TERM");
+                let status = child.wait(SOON);
+                assert!(status.success(), "it stops in order:\n{}", child.log_tail());
                 return summary;
             }
             assert!(Instant::now() < deadline, "seed {}:\n{findings}", self.seed);

@@ -211,7 +211,8 @@ impl HttpServer {
         if !finished {
             tracing::warn!(?within, "HTTP requests did not finish in time; they are cut off");
         }
-        runtime.shutdown_background();
+        // Its threads hold stores, which must be closed before the process ends.
+        runtime.shutdown_timeout(within);
     }
 }
 
