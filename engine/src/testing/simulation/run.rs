@@ -68,8 +68,31 @@ pub(super) struct Run<'s> {
     arrived: Vec<Input>,
     pub(super) prefixes: Prefixes,
     pub(super) faults: SimFaults,
+    pub(super) wall: Wall,
     pub(super) met: BTreeMap<String, u64>,
     pub(super) matrix: FaultMatrix,
+}
+
+/// How far the wall clock is from where it would be undisturbed, in milliseconds.
+#[derive(Default)]
+pub(super) struct Wall {
+    ahead: i64,
+    furthest: i64,
+}
+
+impl Wall {
+    pub(super) fn jumps(&mut self, by: i64) {
+        self.ahead += by;
+        self.furthest = self.furthest.max(self.ahead);
+    }
+
+    /// The jump to the latest time that it has ever shown: what was due soon then is due soon now,
+    /// and not while the run ends.
+    fn catch_up(&mut self) -> i64 {
+        let by = self.furthest - self.ahead;
+        self.jumps(by);
+        by
+    }
 }
 
 impl<'s> Run<'s> {
@@ -113,6 +136,7 @@ impl<'s> Run<'s> {
             arrived: Vec::new(),
             prefixes: Prefixes::default(),
             faults,
+            wall: Wall::default(),
             met: BTreeMap::new(),
             matrix: FaultMatrix::new(&setup.name),
         }
@@ -262,6 +286,7 @@ impl<'s> Run<'s> {
         self.cluster
             .set_faults(SimFaults { delay_ms: self.faults.delay_ms, ..SimFaults::default() });
         self.group.calm_down();
+        self.simulator.clock().jump_wall(self.wall.catch_up());
         for name in INSTANCES {
             self.simulator.disk(name).faults().heal();
             match self.simulator.is_alive(name) {

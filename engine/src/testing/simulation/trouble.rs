@@ -167,6 +167,7 @@ impl Run<'_> {
         let by = i64::try_from(span).expect("small") - JUMP_MS;
         self.simulator.note(format_args!("the wall clock jumps by {by} ms"));
         self.simulator.clock().jump_wall(by);
+        self.wall.jumps(by);
     }
 
     fn compact(&mut self, name: &str) {
