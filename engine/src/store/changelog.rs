@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use headwater_state::StateError;
-use headwater_state::commit::StoreCommit;
+
 use headwater_state::layout::{session, time_first, timestamped, versioned, window};
 use headwater_state::store::{
     Buffer, SessionStore, StorePartition, VersionedStore, WindowStore, decode_buffer_key,
@@ -121,16 +121,6 @@ pub trait RestoreTarget: fmt::Debug + Send {
     /// The record is none of this store's, or the state failed.
     fn apply(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: i64)
     -> Result<(), StateError>;
-
-    /// This store's share of a commit of what was applied and frozen.
-    fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.state().commit(changelog)
-    }
-
-    /// That share is in the database.
-    fn committed(&mut self, commit: &StoreCommit) {
-        self.state_mut().committed(commit);
-    }
 }
 
 /// A record's value as the row of a store that keeps times.
@@ -202,14 +192,6 @@ impl RestoreTarget for RestoreWindow {
         let row = timed_row(self.timed, value, timestamp, &mut row);
         self.store.apply_changelog(key, row).map(|_| ())
     }
-
-    fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.store.commit(changelog)
-    }
-
-    fn committed(&mut self, commit: &StoreCommit) {
-        self.store.committed(commit);
-    }
 }
 
 impl RestoreTarget for SessionStore {
@@ -223,14 +205,6 @@ impl RestoreTarget for SessionStore {
 
     fn apply(&mut self, key: &[u8], value: Option<&[u8]>, _: i64) -> Result<(), StateError> {
         self.apply_changelog(key, value).map(|_| ())
-    }
-
-    fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.commit(changelog)
-    }
-
-    fn committed(&mut self, commit: &StoreCommit) {
-        self.committed(commit);
     }
 }
 

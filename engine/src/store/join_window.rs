@@ -7,7 +7,6 @@
 
 use std::fmt;
 
-use headwater_state::commit::StoreCommit;
 use headwater_state::database::Direction;
 use headwater_state::store::{PutOutcome, StorePartition, WindowStore as Bytes};
 
@@ -83,14 +82,6 @@ impl<K: 'static, V: 'static> StateStore for JoinWindowStore<K, V> {
 
     fn state_mut(&mut self) -> &mut StorePartition {
         self.typed.bytes.state_mut()
-    }
-
-    fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.typed.bytes.commit(changelog)
-    }
-
-    fn committed(&mut self, commit: &StoreCommit) {
-        self.typed.bytes.committed(commit);
     }
 }
 

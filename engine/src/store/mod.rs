@@ -34,7 +34,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use headwater_state::commit::StoreCommit;
 use headwater_state::overlay::FrozenOverlay;
 use headwater_state::store::StorePartition;
 pub(crate) use headwater_state::store::TimerPosition;
@@ -63,14 +62,6 @@ pub trait StateStore: Any + Send {
     fn state(&self) -> &StorePartition;
     /// The bytes below, to be changed.
     fn state_mut(&mut self) -> &mut StorePartition;
-    /// This store's share of a commit; see [`StorePartition::commit`].
-    fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.state().commit(changelog)
-    }
-    /// That share is in the database.
-    fn committed(&mut self, commit: &StoreCommit) {
-        self.state_mut().committed(commit);
-    }
     /// Of a timer store: no timer is set for a time before this, and perhaps none for a while
     /// after; `None` for other stores.
     fn no_timer_before(&self) -> Option<i64> {

@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use headwater_state::commit::StoreCommit;
 use headwater_state::layout::time_first;
 use headwater_state::store::{
     PutOutcome, Session, SessionStore as Bytes, StorePartition, decode_derived_session,
@@ -167,13 +166,5 @@ impl<K: 'static, V: 'static> StateStore for SessionStore<K, V> {
 
     fn state_mut(&mut self) -> &mut StorePartition {
         self.typed.bytes.state_mut()
-    }
-
-    fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.typed.bytes.commit(changelog)
-    }
-
-    fn committed(&mut self, commit: &StoreCommit) {
-        self.typed.bytes.committed(commit);
     }
 }

@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use headwater_state::commit::StoreCommit;
 use headwater_state::database::Direction;
 use headwater_state::layout::time_first;
 use headwater_state::store::{PutOutcome, StorePartition, WindowStore as Bytes};
@@ -204,14 +203,6 @@ macro_rules! window_state_store {
 
             fn state_mut(&mut self) -> &mut StorePartition {
                 self.typed.bytes.state_mut()
-            }
-
-            fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-                self.typed.bytes.commit(changelog)
-            }
-
-            fn committed(&mut self, commit: &StoreCommit) {
-                self.typed.bytes.committed(commit);
             }
         }
     };

@@ -125,7 +125,7 @@ impl StreamTask {
         let mut state = StateBatch::default();
         self.pending.clear();
         for (index, store) in self.state.stores.indexed() {
-            let commit = store.commit(None);
+            let commit = store.state().commit(None);
             self.pending.push((index, commit.clone()));
             state.stores.push(commit);
         }
@@ -152,7 +152,7 @@ impl StreamTask {
         done.stores = commits;
         set_changelog_ends(&mut done, ends);
         for (index, commit) in indexes.into_iter().zip(&done.stores) {
-            self.state.stores.at(index).committed(commit);
+            self.state.stores.at(index).state_mut().committed(commit);
         }
     }
 

@@ -41,7 +41,7 @@ fn restore(parts: &mut Parts, topology: &Topology) -> Result<(), StateError> {
             }
         }
         target.state_mut().freeze();
-        let stores = vec![target.commit(Some(0))];
+        let stores = vec![target.state().commit(Some(0))];
         StateBatch { stores, tasks: vec![] }.write(&parts.leases, &*parts.database, &[])?;
     }
     Ok(())

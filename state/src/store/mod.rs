@@ -18,6 +18,8 @@ use crate::lease::Lease;
 use crate::overlay::{Found, FrozenOverlay, Overlay};
 use crate::positions::{FamilyFormat, StorePositions};
 
+use self::retention::Expiry;
+
 mod buffer;
 mod key_value;
 mod retention;
@@ -162,6 +164,8 @@ pub struct StorePartition {
     frozen_observed_ms: Option<i64>,
     /// At the savepoint.
     saved_observed_ms: Option<i64>,
+    /// Of stores that keep their rows for a time.
+    expiry: Option<Expiry>,
 }
 
 impl StorePartition {
@@ -184,7 +188,18 @@ impl StorePartition {
             observed_ms: committed.observed_ms,
             frozen_observed_ms: None,
             saved_observed_ms: None,
+            expiry: None,
         })
+    }
+
+    /// From now on commits take expired segments off the disk. A new store's segments follow from its
+    /// retention; an existing one keeps those it was made with.
+    ///
+    /// # Errors
+    /// `Invalid` when the retention is negative; `NewerFormat`, `Corruption`, or the database's own.
+    fn keep_for(&mut self, retention_ms: i64) -> Result<WindowRetention> {
+        let expiry = Expiry::of(self, retention_ms)?;
+        Ok(self.expiry.insert(expiry).retention())
     }
 
     /// The store, by the name of its family.
@@ -288,8 +303,11 @@ impl StorePartition {
     }
 
     /// The store-partition's share of the commit of the frozen rows. `changelog` is the changelog
-    /// offset after the last of them, `None` to leave it where it is.
+    /// offset after the last of them, `None` to leave it where it is. Expired segments leave the disk
+    /// with it.
     pub fn commit(&self, changelog: Option<i64>) -> StoreCommit {
+        let observed_ms = self.frozen_observed_ms.or(self.committed.observed_ms);
+        let expiry = self.expiry.as_ref().zip(observed_ms);
         StoreCommit {
             lease: self.lease.clone(),
             family: self.family.clone(),
@@ -297,9 +315,9 @@ impl StorePartition {
             rows: self.overlay.frozen().filter(|rows| !rows.is_empty()).cloned(),
             positions: StorePositions {
                 changelog: changelog.or(self.committed.changelog),
-                observed_ms: self.frozen_observed_ms.or(self.committed.observed_ms),
+                observed_ms,
             },
-            expired_before: None,
+            expired_before: expiry.and_then(|(expiry, at)| expiry.expired_before(at)),
         }
     }
 
@@ -307,6 +325,9 @@ impl StorePartition {
     pub fn committed(&mut self, commit: &StoreCommit) {
         self.committed = commit.positions;
         self.overlay.release_frozen();
+        if let Some(expiry) = &mut self.expiry {
+            expiry.committed(commit);
+        }
     }
 
     /// Forgets everything that is not in the database, also a commit under way, and reads the

@@ -89,13 +89,11 @@ impl Expiry {
         self.retention
     }
 
-    /// Takes the segments that are expired at the commit's time off the disk with it.
-    pub(super) fn add_to(&self, mut commit: StoreCommit) -> StoreCommit {
-        if let Some(observed_ms) = commit.positions.observed_ms {
-            let live = self.retention.segments.live_from(self.retention.expired_ms(observed_ms));
-            commit.expired_before = live.filter(|live| *live > self.done_before);
-        }
-        commit
+    /// The first store key that stays when everything leaves the disk that is expired at this time
+    /// and is still there.
+    pub(super) fn expired_before(&self, observed_ms: i64) -> Option<Vec<u8>> {
+        let live = self.retention.segments.live_from(self.retention.expired_ms(observed_ms));
+        live.filter(|live| *live > self.done_before)
     }
 
     /// The commit is in the database.

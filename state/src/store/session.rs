@@ -5,9 +5,7 @@
 //! segment is gone is refused, and one that nobody can read is kept until its segment goes. Must not
 //! know gaps and grace.
 
-use super::retention::Expiry;
 use super::{PutOutcome, Rows, StorePartition, Value, WindowRetention};
-use crate::commit::StoreCommit;
 use crate::database::Direction;
 use crate::error::Result;
 use crate::layout::session::{belongs_to, decode, decode_changelog_key, key_range, store_key};
@@ -133,7 +131,7 @@ impl<'r, R: Rows + ?Sized> SessionReads<'r, R> {
 #[derive(Debug)]
 pub struct SessionStore {
     state: StorePartition,
-    expiry: Expiry,
+    retention: WindowRetention,
     time_first: bool,
 }
 
@@ -143,12 +141,12 @@ impl SessionStore {
     ///
     /// # Errors
     /// `Invalid` when the retention is negative; `NewerFormat`, `Corruption`, or the database's own.
-    pub fn new(state: StorePartition, retention_ms: i64, time_first: bool) -> Result<Self> {
-        let expiry = Expiry::of(&state, retention_ms)?;
-        Ok(Self { state, expiry, time_first })
+    pub fn new(mut state: StorePartition, retention_ms: i64, time_first: bool) -> Result<Self> {
+        let retention = state.keep_for(retention_ms)?;
+        Ok(Self { state, retention, time_first })
     }
 
-    /// The partition below: savepoints, positions, rewind.
+    /// The partition below: savepoints, commits, positions, rewind.
     pub fn state(&self) -> &StorePartition {
         &self.state
     }
@@ -160,7 +158,7 @@ impl SessionStore {
 
     /// How long sessions are kept.
     pub fn retention(&self) -> WindowRetention {
-        self.expiry.retention()
+        self.retention
     }
 
     /// Reads of what is there now.
@@ -214,17 +212,6 @@ impl SessionStore {
     pub fn apply_changelog(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<PutOutcome> {
         let (key, start_ms, end_ms) = decode_changelog_key(key)?;
         self.put(key, start_ms, end_ms, value)
-    }
-
-    /// As [`StorePartition::commit`], and takes expired segments off the disk with it.
-    pub fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.expiry.add_to(self.state.commit(changelog))
-    }
-
-    /// As [`StorePartition::committed`].
-    pub fn committed(&mut self, commit: &StoreCommit) {
-        self.state.committed(commit);
-        self.expiry.committed(commit);
     }
 }
 

@@ -8,9 +8,8 @@
 //! The clock is the store's own: it is not its operator's and not its task's (those decide lateness).
 //! Follows Kafka Streams' `AbstractRocksDBSegmentedBytesStore`. Must not know window sizes.
 
-use super::retention::{Expiry, WindowRetention};
+use super::retention::WindowRetention;
 use super::{Committed, Rows, StorePartition, Value};
-use crate::commit::StoreCommit;
 use crate::database::{Cursor, Direction, ScanRange};
 use crate::error::Result;
 use crate::layout::time_first;
@@ -203,7 +202,7 @@ impl<'a> WindowCursor<'a> {
 #[derive(Debug)]
 pub struct WindowStore {
     state: StorePartition,
-    expiry: Expiry,
+    retention: WindowRetention,
     time_first: bool,
 }
 
@@ -213,9 +212,9 @@ impl WindowStore {
     ///
     /// # Errors
     /// `Invalid` when the retention is negative; `NewerFormat`, `Corruption`, or the database's own.
-    pub fn new(state: StorePartition, retention_ms: i64) -> Result<Self> {
-        let expiry = Expiry::of(&state, retention_ms)?;
-        Ok(Self { state, expiry, time_first: false })
+    pub fn new(mut state: StorePartition, retention_ms: i64) -> Result<Self> {
+        let retention = state.keep_for(retention_ms)?;
+        Ok(Self { state, retention, time_first: false })
     }
 
     /// The same store, which can also be asked which windows start by a time
@@ -241,8 +240,7 @@ impl WindowStore {
             .with_key(key, start_ms, 0, |store_key| self.state.get(store_key))
     }
 
-    /// The partition below: savepoints, positions, rewind. Commits go through
-    /// [`WindowStore::commit`].
+    /// The partition below: savepoints, commits, positions, rewind.
     pub fn state(&self) -> &StorePartition {
         &self.state
     }
@@ -254,14 +252,14 @@ impl WindowStore {
 
     /// How long windows are kept.
     pub fn retention(&self) -> WindowRetention {
-        self.expiry.retention()
+        self.retention
     }
 
     /// Reads, clipped to what is readable now.
     pub fn reads(&self) -> WindowReads<'_, StorePartition> {
         WindowReads {
             rows: &self.state,
-            retention: self.expiry.retention(),
+            retention: self.retention,
             observed_ms: self.state.observed_ms(),
         }
     }
@@ -328,16 +326,5 @@ impl WindowStore {
     pub fn apply_changelog(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<PutOutcome> {
         let (key, start_ms, sequence) = decode_changelog_key(key)?;
         self.put_duplicate(key, start_ms, sequence, value)
-    }
-
-    /// As [`StorePartition::commit`], and takes expired segments off the disk with it.
-    pub fn commit(&self, changelog: Option<i64>) -> StoreCommit {
-        self.expiry.add_to(self.state.commit(changelog))
-    }
-
-    /// As [`StorePartition::committed`].
-    pub fn committed(&mut self, commit: &StoreCommit) {
-        self.state.committed(commit);
-        self.expiry.committed(commit);
     }
 }

@@ -194,7 +194,7 @@ impl World {
             store.put(key, *start, Some(&value)).expect("a short key");
         }
         store.state_mut().freeze();
-        target.write(APPLICATION, partition, store.commit(None));
+        target.write(APPLICATION, partition, store.state().commit(None));
     }
 }
 

@@ -21,10 +21,10 @@ fn open(database: &Arc<dyn Database>, leases: &Leases, retention_ms: i64) -> Win
 
 fn commit(store: &mut WindowStore, leases: &Leases) {
     store.state_mut().freeze();
-    let commit = store.commit(None);
+    let commit = store.state().commit(None);
     let batch = StateBatch { stores: vec![commit.clone()], tasks: Vec::new() };
     batch.write(leases, &**store.state().database(), &[]).expect("a healthy commit");
-    store.committed(&commit);
+    store.state_mut().committed(&commit);
 }
 
 fn put(store: &mut WindowStore, key: &str, start_ms: i64, value: &str) -> PutOutcome {

@@ -234,17 +234,17 @@ impl Turn<'_> {
             return Ok(());
         }
         target.state_mut().freeze();
-        let commit = target.commit(Some(position));
+        let commit = target.state().commit(Some(position));
         let database = Arc::clone(target.state().database());
         if reading.bulk && commit.rows.is_some() {
             commit.ingest(self.leases, &*database)?;
-            target.committed(&commit);
+            target.state_mut().committed(&commit);
             // What is in the database needs no memory any more.
             return target.state_mut().rewind();
         }
         let batch = StateBatch { stores: vec![commit], tasks: vec![] };
         batch.write(self.leases, &*database, &[])?;
-        target.committed(&batch.stores[0]);
+        target.state_mut().committed(&batch.stores[0]);
         Ok(())
     }
 }
