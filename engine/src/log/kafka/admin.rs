@@ -261,19 +261,8 @@ impl Clients {
 
     /// Creates what does not exist and waits until it is led.
     pub(super) fn create(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
-        self.patiently(&[], |clients| clients.create_now(specs))?;
-        self.warn_of_lone_replicas(specs)
-    }
-
-    /// A broker that is the only one to hold a partition may leave transactions open in it when it
-    /// comes back (KAFKA-20734).
-    fn warn_of_lone_replicas(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
-        let mut alone = Vec::new();
-        for spec in specs {
-            if self.partitions(&spec.name)?.is_some_and(|partitions| partitions.alone) {
-                alone.push(&*spec.name);
-            }
-        }
+        let alone = self.patiently(&[], |clients| clients.create_now(specs))?;
+        // When it comes back it may leave transactions open in them (KAFKA-20734).
         if !alone.is_empty() {
             tracing::warn!(
                 topics = alone.join(","),
@@ -284,22 +273,42 @@ impl Clients {
         }
         Ok(())
     }
-
     /// Asks for the missing ones alone: who may not create topics may still run with those that
-    /// somebody else has created.
-    fn create_now(&mut self, specs: &[TopicSpec]) -> LogResult<()> {
-        let operation = "create topics";
-        let (mut missing, mut existing) = (Vec::new(), Vec::new());
+    /// somebody else has created. Gives those that one broker alone holds.
+    fn create_now<'s>(&mut self, specs: &'s [TopicSpec]) -> LogResult<Vec<&'s str>> {
+        let (mut missing, mut existing, mut alone) = (Vec::new(), Vec::new(), Vec::new());
         for spec in specs {
             match self.partitions(&spec.name)? {
                 None => missing.push(spec),
-                Some(_) => existing.push(&*spec.name),
+                Some(found) => {
+                    existing.push(&*spec.name);
+                    alone.extend(found.alone.then_some(&*spec.name));
+                }
             }
         }
         self.check_settings(&existing)?;
-        if missing.is_empty() {
-            return Ok(());
+        if !missing.is_empty() {
+            self.ask_for(&missing)?;
         }
+        let deadline = self.clock.now().monotonic + self.settings.request_timeout;
+        for spec in missing {
+            let found = loop {
+                match self.partitions(&spec.name) {
+                    Ok(Some(found)) if found.led => break found,
+                    _ if self.clock.now().monotonic > deadline => {
+                        let code = RDKafkaErrorCode::LeaderNotAvailable;
+                        return Err(about(classify::from_code("create topics", code), &spec.name));
+                    }
+                    _ => std::thread::park_timeout(PAUSE),
+                }
+            };
+            alone.extend(found.alone.then_some(&*spec.name));
+        }
+        Ok(alone)
+    }
+
+    fn ask_for(&mut self, missing: &[&TopicSpec]) -> LogResult<()> {
+        let operation = "create topics";
         let settings: Vec<_> = missing.iter().map(|spec| topics::settings(spec)).collect();
         let replicas = self.settings.replication_factor.map_or(-1, i32::from);
         let mut new = Vec::new();
@@ -322,16 +331,6 @@ impl Clients {
                 Err((name, code)) => {
                     return Err(about(classify::from_code(operation, code), &name));
                 }
-            }
-        }
-        let deadline = self.clock.now().monotonic + self.settings.request_timeout;
-        for spec in missing {
-            while !matches!(self.partitions(&spec.name), Ok(Some(Partitions { led: true, .. }))) {
-                if self.clock.now().monotonic > deadline {
-                    let code = RDKafkaErrorCode::LeaderNotAvailable;
-                    return Err(about(classify::from_code(operation, code), &spec.name));
-                }
-                std::thread::park_timeout(PAUSE);
             }
         }
         Ok(())
