@@ -6,10 +6,11 @@
 use std::path::Path;
 use std::process::Command;
 use std::thread::park_timeout;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use headwater::time::{Clock, SystemClock};
 use headwater_tests::checker::http::Http;
 use headwater_tests::checker::{Findings, LogRecord, joined as sales, rollup};
 use headwater_tests::child::{Child, signal};
@@ -81,8 +82,7 @@ fn sent(key: Option<&[u8]>, value: Option<Vec<u8>>, timestamp: i64) -> Sent {
 impl World {
     fn new(seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-        let start = i64::try_from(now).expect("a date") - AGO_MS;
+        let start = SystemClock::new().now().wall_ms - AGO_MS;
         let start = start - start % HOUR_MS;
         Self { rng, seed, batches: 0, start, time: start, acknowledged: Vec::new() }
     }

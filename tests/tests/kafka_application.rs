@@ -11,13 +11,11 @@ use headwater::dsl::{Consumed, Grouped, Materialized, Produced, StreamsBuilder};
 use headwater::runtime::{Application, Host};
 use headwater::serde::serdes::{optional, string};
 use headwater::topology::Topology;
-use headwater_tests::kafka_broker::KafkaBroker;
+use headwater_tests::kafka_broker::{KafkaBroker, committed_records};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers as _, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 
 const SOON: Duration = Duration::from_secs(60);
 /// What the topics take here.
@@ -60,16 +58,7 @@ type Read = (String, String, Option<String>);
 
 /// Reads a topic's committed records until so many are there, and a quiet half second after.
 fn read(broker: &KafkaBroker, topic: &str, wanted: usize) -> Vec<Read> {
-    let consumer: BaseConsumer = broker
-        .client()
-        .set("group.id", "judge")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .create()
-        .expect("a consumer can be made");
-    let mut from = TopicPartitionList::new();
-    from.add_partition_offset(topic, 0, Offset::Beginning).expect("a valid offset");
-    consumer.assign(&from).expect("assigned by hand");
+    let consumer = committed_records(broker.client(), &[topic], 1);
     let deadline = Instant::now() + SOON;
     let (mut found, mut quiet) = (Vec::new(), 0);
     while (found.len() < wanted || quiet < 5) && Instant::now() < deadline {

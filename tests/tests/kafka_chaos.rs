@@ -14,12 +14,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, park_timeout};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use headwater::time::{Clock, SystemClock};
 use headwater_tests::checker::http::Http;
 use headwater_tests::checker::{Findings, LogRecord, joined as sales, rollup};
 use headwater_tests::child::{Child, signal};
-use headwater_tests::kafka_broker::{FAST_GROUPS, KafkaCluster};
+use headwater_tests::kafka_broker::{FAST_GROUPS, KafkaCluster, committed_records};
 use headwater_tests::{joined, proof};
 use headwater_topologies::analytics;
 use headwater_topologies::analytics::load::{Load as Metrics, Profile};
@@ -244,11 +245,6 @@ fn producer(cluster: &KafkaCluster) -> BaseProducer {
     config.create().expect("a producer can be made")
 }
 
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-    i64::try_from(now).expect("a date")
-}
-
 /// The table is written and read whole before the first order, so that the join has one answer.
 fn write_customers(cluster: &KafkaCluster) {
     let producer = producer(cluster);
@@ -257,7 +253,8 @@ fn write_customers(cluster: &KafkaCluster) {
         let value = json!({ "region": region }).to_string();
         let key = format!("customer-{at}");
         let record = BaseRecord::to(joined::CUSTOMERS).key(&key).payload(&value);
-        let sent = producer.send(record.timestamp(now_ms() - 2 * HEAD_START_MS));
+        let sent =
+            producer.send(record.timestamp(SystemClock::new().now().wall_ms - 2 * HEAD_START_MS));
         sent.map_err(|(error, _)| error).expect("the queue takes a record");
     }
     producer.flush(SOON).expect("the customers are written");
@@ -299,7 +296,7 @@ impl Load {
         let stopped = Arc::clone(&stop);
         let producer = producer(cluster);
         let thread = std::thread::spawn(move || {
-            let mut time = now_ms() - HEAD_START_MS;
+            let mut time = SystemClock::new().now().wall_ms - HEAD_START_MS;
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             let profile = Profile { sessions: 40, late: 40, hostile: 0, ..Profile::MIXED };
             let clock = std::cell::Cell::new(time);
@@ -407,21 +404,9 @@ fn outputs(cluster: &KafkaCluster) -> (rollup::Rollups, sales::Sales, Findings, 
 
 /// The committed records of a topic, up to the last stable one of each partition.
 fn read(cluster: &KafkaCluster, topic: &str) -> Vec<LogRecord> {
-    let consumer: BaseConsumer = cluster
-        .client()
-        .set("group.id", "judge")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("enable.partition.eof", "true")
-        .create()
-        .expect("a consumer can be made");
-    let mut partitions = TopicPartitionList::new();
-    for partition in 0..i32::from(PARTITIONS) {
-        partitions
-            .add_partition_offset(topic, partition, Offset::Beginning)
-            .expect("a valid offset");
-    }
-    consumer.assign(&partitions).expect("assigned by hand");
+    let mut client = cluster.client();
+    client.set("enable.partition.eof", "true");
+    let consumer = committed_records(client, &[topic], PARTITIONS);
     let (mut records, mut ended) = (Vec::new(), 0);
     let deadline = Instant::now() + SOON;
     while ended < PARTITIONS {

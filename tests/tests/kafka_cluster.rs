@@ -11,14 +11,12 @@ use headwater::audit::{Scope, audit};
 use headwater::config::{KafkaConfig, StreamsConfig};
 use headwater::time::SystemClock;
 use headwater_tests::counted::{self, INPUT, OUTPUT};
-use headwater_tests::kafka_broker::KafkaCluster;
+use headwater_tests::kafka_broker::{KafkaCluster, committed_records};
 use headwater_tests::proof;
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 
 const APPLICATION: &str = "clustered";
 const PARTITIONS: u16 = 2;
@@ -109,20 +107,10 @@ impl Load {
 /// The committed counts of each word, until each has been counted as often as it was written, and for
 /// a quiet second after.
 fn read_counts(
-    mut client: ClientConfig,
+    client: ClientConfig,
     written: &BTreeMap<String, i64>,
 ) -> BTreeMap<String, Vec<i64>> {
-    let consumer: BaseConsumer = client
-        .set("group.id", "judge")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .create()
-        .expect("a consumer can be made");
-    let mut partitions = TopicPartitionList::new();
-    for partition in 0..i32::from(PARTITIONS) {
-        partitions.add_partition_offset(OUTPUT, partition, Offset::Beginning).expect("valid");
-    }
-    consumer.assign(&partitions).expect("assigned by hand");
+    let consumer = committed_records(client, &[OUTPUT], PARTITIONS);
     let deadline = Instant::now() + SOON;
     let (mut counts, mut quiet, mut found): (BTreeMap<_, Vec<i64>>, _, i64) =
         (BTreeMap::new(), 0, 0);

@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 use headwater::config::{KafkaConfig, StreamsConfig};
 use headwater::log::kafka::{KafkaLog, KafkaSettings};
 use headwater_tests::counted::{self, INPUT, OUTPUT};
-use headwater_tests::kafka_broker::{KafkaBroker, OldBroker};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use headwater_tests::kafka_broker::{KafkaBroker, OldBroker, committed_records};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 
 const SOON: Duration = Duration::from_secs(120);
 /// Longer than any refusal takes.
@@ -193,18 +191,7 @@ fn count(broker: &KafkaBroker, kafka: KafkaConfig, application: &str, round: i64
 
 /// The committed counts of a word, up to this one.
 fn counts_of(broker: &KafkaBroker, word: &str, last: i64) -> Vec<i64> {
-    let consumer: BaseConsumer = broker
-        .client()
-        .set("group.id", "judge")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .create()
-        .expect("a consumer can be made");
-    let mut partitions = TopicPartitionList::new();
-    for partition in 0..2 {
-        partitions.add_partition_offset(OUTPUT, partition, Offset::Beginning).expect("valid");
-    }
-    consumer.assign(&partitions).expect("assigned by hand");
+    let consumer = committed_records(broker.client(), &[OUTPUT], 2);
     let deadline = Instant::now() + SOON;
     let mut counts = Vec::new();
     while counts.last() != Some(&last) {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use headwater::config::{KafkaConfig, Secret, StreamsConfig};
 use headwater::log::kafka::{KafkaLog, KafkaSettings};
 use headwater_tests::counted::{self, INPUT, OUTPUT};
-use headwater_tests::kafka_broker::{Operation, Resource, Right, SecuredBroker, password};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use headwater_tests::kafka_broker::{
+    Operation, Resource, Right, SecuredBroker, committed_records, password,
+};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 
 const SOON: Duration = Duration::from_secs(120);
 /// Longer than any refusal takes.
@@ -231,19 +231,7 @@ fn write(broker: &SecuredBroker, word: &str) {
 
 /// The last count of a word among the committed outputs, once there is one.
 fn read_count(broker: &SecuredBroker, word: &str) -> i64 {
-    let consumer: BaseConsumer = broker
-        .plain()
-        .client()
-        .set("group.id", "judge")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .create()
-        .expect("a consumer can be made");
-    let mut partitions = TopicPartitionList::new();
-    for partition in 0..2 {
-        partitions.add_partition_offset(OUTPUT, partition, Offset::Beginning).expect("valid");
-    }
-    consumer.assign(&partitions).expect("assigned by hand");
+    let consumer = committed_records(broker.plain().client(), &[OUTPUT], 2);
     let deadline = Instant::now() + SOON;
     loop {
         assert!(Instant::now() < deadline, "no count of {word}");

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod installation;
+mod judge;
 mod node;
 mod old_broker;
 mod rights;
@@ -25,6 +26,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use crate::child::{self, Child};
 
 pub use cluster::KafkaCluster;
+pub use judge::committed_records;
 pub use old_broker::OldBroker;
 pub use rights::{Operation, Resource, Right};
 pub use secured::{SecuredBroker, USERS, password};

@@ -9,14 +9,12 @@ use headwater::runtime::Host;
 use headwater_state::database::Direction;
 use headwater_state::layout::timestamped;
 use headwater_state::store::{Committed, KeyValueReads};
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::model::{Expected, Values};
 use super::{APPLICATION, COUNTS, PARTITIONS, STORES, TOTALS, WINDOWS};
-use crate::kafka_broker::KafkaBroker;
+use crate::kafka_broker::{KafkaBroker, committed_records};
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -36,23 +34,9 @@ impl Outputs {
     pub fn read(broker: &KafkaBroker, expected: &Expected) -> Self {
         let wanted =
             expected.counts.values().sum::<i64>() * 2 + expected.windows.values().sum::<i64>();
-        let consumer: BaseConsumer = broker
-            .client()
-            .set("group.id", "judge")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed")
-            .set("enable.partition.eof", "true")
-            .create()
-            .expect("a consumer can be made");
-        let mut partitions = TopicPartitionList::new();
-        for topic in [COUNTS, WINDOWS, TOTALS] {
-            for partition in 0..i32::from(PARTITIONS) {
-                partitions
-                    .add_partition_offset(topic, partition, Offset::Beginning)
-                    .expect("a valid offset");
-            }
-        }
-        consumer.assign(&partitions).expect("assigned by hand");
+        let mut client = broker.client();
+        client.set("enable.partition.eof", "true");
+        let consumer = committed_records(client, &[COUNTS, WINDOWS, TOTALS], PARTITIONS);
         let deadline = Instant::now() + SOON;
         let (mut outputs, mut found, mut quiet) = (Self::default(), 0, 0);
         // A quiet second after the last one shows what would be too much.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use headwater::time::{Clock, SystemClock};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -73,12 +75,12 @@ fn write_one(producer: &BaseProducer, input: &mut [Vec<Number>], random: &mut St
     let written: usize = input.iter().map(Vec::len).sum();
     let key_number = random.random_range(0..200_u32);
     let partition = usize::try_from(key_number).expect("small") % input.len();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    let now = SystemClock::new().now().wall_ms;
     let ago = if random.random_ratio(1, 10) { random.random_range(0..30_000) } else { 0 };
     let record = Number {
         key: format!("key-{key_number}"),
         number: i64::try_from(written).expect("few records") + 1,
-        timestamp: i64::try_from(now).expect("a date") - ago,
+        timestamp: now - ago,
     };
     let value = record.number.to_be_bytes();
     let message = BaseRecord::to(INPUT)

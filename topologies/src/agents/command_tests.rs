@@ -3,33 +3,14 @@
 use std::time::Instant;
 
 use headwater::time::SystemClock;
-use headwater_schemas::envelope::EventTime;
-use headwater_schemas::events::WorkItemCreated;
-use headwater_schemas::events::work_item::WorkItem;
-use uuid::Uuid;
 
 use super::*;
-use crate::agents::Ask;
 
 const LONG: Duration = Duration::from_secs(30);
 
-fn work() -> Work {
-    let item =
-        WorkItem { id: "w".into(), description: "d".into(), kind: "testing".into(), prompt: None };
-    let (task_id, session_id) = ("t".to_owned(), "s".to_owned());
-    Work {
-        step_id: Uuid::from_u128(7),
-        session_id: "s".into(),
-        correlation_id: Uuid::from_u128(0),
-        user_id: None,
-        taken_at: EventTime::MAX,
-        ask: Ask::Execute(WorkItemCreated { item, task_id, session_id, attempt: 1 }),
-    }
-}
-
 fn ask(script: &str, limit: Duration) -> Result<Reply, AgentError> {
     let program = ["sh", "-c", script].map(str::to_owned).to_vec();
-    CommandAgent { program, limit }.execute(&work(), &SystemClock::new(), &|| false)
+    CommandAgent { program, limit }.execute(&Work::example(), &SystemClock::new(), &|| false)
 }
 
 fn output(reply: Result<Reply, AgentError>) -> String {
@@ -93,7 +74,7 @@ fn a_program_that_answers_rubbish_is_an_error_of_its_own_kind() {
 fn a_program_that_is_not_there_is_named() {
     let program = vec!["/no/such/agent".to_owned()];
     let agent = CommandAgent { program, limit: LONG };
-    let found = agent.execute(&work(), &SystemClock::new(), &|| false);
+    let found = agent.execute(&Work::example(), &SystemClock::new(), &|| false);
     let Err(AgentError::NotStarted { reason }) = found else { panic!("{found:?}") };
     assert!(reason.starts_with("/no/such/agent: "), "{reason}");
 }
@@ -102,6 +83,6 @@ fn a_program_that_is_not_there_is_named() {
 fn a_program_is_stopped_when_nobody_waits_for_it() {
     let agent = CommandAgent { program: vec!["sleep".to_owned(), "60".to_owned()], limit: LONG };
     let began = Instant::now();
-    let found = agent.execute(&work(), &SystemClock::new(), &|| true);
+    let found = agent.execute(&Work::example(), &SystemClock::new(), &|| true);
     assert!(found.is_err() && began.elapsed() < LONG);
 }

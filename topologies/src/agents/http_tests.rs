@@ -5,29 +5,10 @@ use std::net::TcpListener;
 use std::thread::{JoinHandle, spawn};
 
 use headwater::time::SystemClock;
-use headwater_schemas::envelope::EventTime;
-use headwater_schemas::events::WorkItemCreated;
-use headwater_schemas::events::work_item::WorkItem;
-use uuid::Uuid;
 
 use super::*;
-use crate::agents::Ask;
 
 const LONG: Duration = Duration::from_secs(30);
-
-fn work() -> Work {
-    let item =
-        WorkItem { id: "w".into(), description: "d".into(), kind: "testing".into(), prompt: None };
-    let (task_id, session_id) = ("t".to_owned(), "s".to_owned());
-    Work {
-        step_id: Uuid::from_u128(7),
-        session_id: "s".into(),
-        correlation_id: Uuid::from_u128(0),
-        user_id: None,
-        taken_at: EventTime::MAX,
-        ask: Ask::Execute(WorkItemCreated { item, task_id, session_id, attempt: 1 }),
-    }
-}
 
 /// A service that answers one request with this text; what it was asked.
 fn service(answer: String) -> (String, JoinHandle<String>) {
@@ -63,7 +44,7 @@ fn response(status: &str, body: &str) -> String {
 }
 
 fn ask(url: &str, limit: Duration) -> Result<Reply, AgentError> {
-    HttpAgent::new(url, limit).execute(&work(), &SystemClock::new(), &|| false)
+    HttpAgent::new(url, limit).execute(&Work::example(), &SystemClock::new(), &|| false)
 }
 
 #[test]
@@ -74,7 +55,7 @@ fn a_service_is_posted_its_work_and_its_response_is_the_answer() {
     let asked = served.join().expect("served").to_lowercase();
     assert!(asked.starts_with("post /agent "), "{asked}");
     assert!(asked.contains("content-type: application/json"), "{asked}");
-    assert!(asked.contains(&format!("x-step-id: {}", Uuid::from_u128(7))), "{asked}");
+    assert!(asked.contains(&format!("x-step-id: {}", Work::example().step_id)), "{asked}");
     assert!(asked.contains(r#""ask":"execute""#), "{asked}");
 }
 

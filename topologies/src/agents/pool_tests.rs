@@ -3,11 +3,8 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use headwater::time::SystemClock;
-use headwater_schemas::events::WorkItemCreated;
-use headwater_schemas::events::work_item::WorkItem;
 
 use super::*;
-use crate::agents::Ask;
 
 /// Tells what it is asked, and answers when it is told to.
 struct Scripted {
@@ -64,17 +61,7 @@ impl Bench {
 }
 
 fn work(step: u128) -> Work {
-    let item =
-        WorkItem { id: "w".into(), description: "d".into(), kind: "testing".into(), prompt: None };
-    let (task_id, session_id) = ("t".to_owned(), "s".to_owned());
-    Work {
-        step_id: Uuid::from_u128(step),
-        session_id: "s".into(),
-        correlation_id: Uuid::from_u128(0),
-        user_id: None,
-        taken_at: EventTime::MAX,
-        ask: Ask::Execute(WorkItemCreated { item, task_id, session_id, attempt: 1 }),
-    }
+    Work { step_id: Uuid::from_u128(step), ..Work::example() }
 }
 
 fn output(outcome: &Outcome) -> &str {

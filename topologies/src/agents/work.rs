@@ -227,5 +227,27 @@ fn clip(text: &str) -> String {
 }
 
 #[cfg(test)]
+impl Work {
+    /// The first try of an item to be executed, as tests of agents give it.
+    pub(super) fn example() -> Self {
+        let item = headwater_schemas::events::work_item::WorkItem {
+            id: "w".into(),
+            description: "d".into(),
+            kind: "testing".into(),
+            prompt: None,
+        };
+        let (task_id, session_id) = ("t".to_owned(), "s".to_owned());
+        Self {
+            step_id: Uuid::from_u128(7),
+            session_id: "s".into(),
+            correlation_id: Uuid::from_u128(0),
+            user_id: None,
+            taken_at: EventTime::MAX,
+            ask: Ask::Execute(WorkItemCreated { item, task_id, session_id, attempt: 1 }),
+        }
+    }
+}
+
+#[cfg(test)]
 #[path = "work_tests.rs"]
 mod tests;
