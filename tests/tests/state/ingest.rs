@@ -144,42 +144,53 @@ fn a_full_disk_takes_nothing_of_a_file_and_the_whole_of_it_later() {
     assert_eq!(open(&database, &leases).positions().changelog, Some(1));
 }
 
-/// The death of the process at every point between files: a copy of the folder is what it leaves.
+/// Where the process that dies keeps its database, and after how many files it dies.
+#[cfg(feature = "rocksdb")]
+const DIES: [&str; 2] = ["HEADWATER_DIES_IN", "HEADWATER_DIES_AFTER"];
+
+/// The death of the process at every point between files: a process of its own, aborted there.
 #[cfg(feature = "rocksdb")]
 #[test]
 fn killed_between_any_two_files_a_rocksdb_has_whole_files_and_their_position() {
     use headwater_state::database::rocks::RocksDatabase;
 
-    let folder = tempfile::tempdir().expect("a folder");
+    if let [Ok(folder), Ok(files)] = DIES.map(std::env::var) {
+        die_between_files(std::path::Path::new(&folder), files.parse().expect("a number"));
+    }
     let memory = crate::shared_memory();
-    let live = folder.path().join("live");
-    let database: Arc<dyn Database> = RocksDatabase::open(&live, &memory).expect("opens");
-    let leases = Leases::new();
-    let mut store = open(&database, &leases);
-    for chunk in 0..6_u32 {
-        let numbers = chunk * 100..(chunk + 1) * 100;
-        load(&mut store, &leases, numbers, i64::from(chunk + 1) * 100);
-        // Half a file of the next one is what a kill while it is written leaves.
-        let ingest = live.join("ingest").join("0");
-        std::fs::create_dir_all(&ingest).expect("made");
-        std::fs::write(ingest.join("rows.sst"), b"half a file").expect("written");
-        let copy = folder.path().join(format!("copy{chunk}"));
-        copy_folder(&live, &copy);
-        let survivor: Arc<dyn Database> = RocksDatabase::open(&copy, &memory).expect("opens");
-        let rows = usize::try_from(chunk + 1).expect("small") * 100;
-        assert_eq!(survived(&survivor), (rows, Some(i64::from(chunk + 1) * 100)));
-        assert!(!copy.join("ingest").exists(), "the half file is gone");
+    for files in 1..=6_u32 {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name =
+            "ingest::killed_between_any_two_files_a_rocksdb_has_whole_files_and_their_position";
+        let child = std::process::Command::new(std::env::current_exe().expect("this suite"))
+            .args(["--exact", name])
+            .env(DIES[0], folder.path())
+            .env(DIES[1], files.to_string())
+            .output()
+            .expect("started");
+        assert!(!child.status.success() && folder.path().join("ingest").exists(), "{child:?}");
+        let survivor: Arc<dyn Database> =
+            RocksDatabase::open(folder.path(), &memory).expect("opens");
+        let rows = usize::try_from(files).expect("small") * 100;
+        assert_eq!(survived(&survivor), (rows, Some(i64::from(files) * 100)));
+        assert!(!folder.path().join("ingest").exists(), "the half file is gone");
     }
 }
 
+/// Brings `files` sorted files in, writes half of the next one, and is gone.
 #[cfg(feature = "rocksdb")]
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).expect("made");
-    for entry in std::fs::read_dir(from).expect("read").flatten() {
-        let target = to.join(entry.file_name());
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy_folder(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).expect("copied")),
-        }
+fn die_between_files(folder: &std::path::Path, files: u32) -> ! {
+    use headwater_state::database::rocks::RocksDatabase;
+
+    let database: Arc<dyn Database> =
+        RocksDatabase::open(folder, &crate::shared_memory()).expect("opens");
+    let leases = Leases::new();
+    let mut store = open(&database, &leases);
+    for file in 0..files {
+        load(&mut store, &leases, file * 100..(file + 1) * 100, i64::from(file + 1) * 100);
     }
+    let ingest = folder.join("ingest").join("0");
+    std::fs::create_dir_all(&ingest).expect("made");
+    std::fs::write(ingest.join("rows.sst"), b"half a file").expect("written");
+    std::process::abort();
 }
