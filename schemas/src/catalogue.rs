@@ -68,7 +68,7 @@ macro_rules! files {
 }
 
 /// Event type, version, file; the versions of a type in ascending order.
-const FILES: [(&str, u32, &str); 28] = files![
+const FILES: [(&str, u32, &str); 36] = files![
     "AgentPerformanceMetric" 1 "AgentPerformanceMetric",
     "OrderCancelled" 1 "OrderCancelled",
     "OrderConfirmed" 1 "OrderConfirmed",
@@ -94,9 +94,17 @@ const FILES: [(&str, u32, &str); 28] = files![
     "WorkItemCreated" 1 "WorkItemCreated",
     "WorkItemFailed" 1 "WorkItemFailed",
     "WorkflowStateChanged" 1 "WorkflowStateChanged",
+    "compensation.failed" 1 "compensation.failed",
+    "inventory.released" 1 "inventory.released",
     "inventory.reservation-failed" 1 "inventory.reservation-failed",
     "inventory.reserved" 1 "inventory.reserved",
     "order.created" 1 "order.created",
+    "payment.charged" 1 "payment.charged",
+    "payment.failed" 1 "payment.failed",
+    "payment.refunded" 1 "payment.refunded",
+    "shipment.cancelled" 1 "shipment.cancelled",
+    "shipment.created" 1 "shipment.created",
+    "shipment.failed" 1 "shipment.failed",
 ];
 
 #[cfg(test)]

@@ -1,33 +1,67 @@
-//! Commands to a session and the answers to them.
+//! Commands to aggregates and services, and the answers to them.
 //!
-//! Owns the command envelope, its rules and the codes of a refusal. It must not know which state a
-//! session is in: whether a valid command is accepted is its aggregate's decision.
+//! Owns the command envelope, its rules and the codes of a refusal; what can be asked of whom is in
+//! [`session`], [`order`] and [`service`]. It must not know which state anything is in: whether a
+//! valid command is accepted is its aggregate's decision.
+
+pub mod order;
+pub mod service;
+pub mod session;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+pub use self::order::OrderRequest;
+pub use self::service::ServiceRequest;
+pub use self::session::SessionRequest;
 use crate::envelope::{EventTime, parse_json, root_object};
-use crate::events::agent_performance_metric::AgentType;
-use crate::events::{Payload, WorkItemCompleted};
 use crate::fields::Fields;
 use crate::violation::{EventError, Violations};
 
 /// Longest id in a command, in characters.
 pub const ID_CHARS_MAX: usize = 128;
 
-const TEXT_BYTES_MAX: usize = 65_536;
+/// Longest text of a request, in bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = 65_536;
 
-/// A request to change one session.
+/// A command to a session.
+pub type SessionCommand = Command<SessionRequest>;
+
+/// A command to an order.
+pub type OrderCommand = Command<OrderRequest>;
+
+/// A command to a service that fulfils orders.
+pub type ServiceCommand = Command<ServiceRequest>;
+
+/// What can be asked of one kind of aggregate.
+pub trait Request: Sized {
+    /// The command type.
+    fn command_type(&self) -> &str;
+
+    /// Reads the payload of a command of this type; paths begin with `$.payload`. `None` when
+    /// something was reported. A type that is not known is a request too, so that it can be answered.
+    fn read(
+        command_type: &str,
+        payload: &Map<String, Value>,
+        aggregate_id: Option<&str>,
+        violations: &mut Violations,
+    ) -> Option<Self>;
+
+    /// The payload that [`Request::read`] reads back.
+    fn to_payload(&self) -> Value;
+}
+
+/// A request to change one aggregate.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Command {
+pub struct Command<R> {
     /// Identity of the command; answers name it, and a repeated command is answered again.
     pub id: Uuid,
-    /// The session.
-    pub session_id: String,
+    /// The aggregate.
+    pub aggregate_id: String,
     /// What is asked.
-    pub request: Request,
-    /// The version that the session must have, when it matters to the caller.
+    pub request: R,
+    /// The version that the aggregate must have, when it matters to the caller.
     pub expected_version: Option<i64>,
     /// Who asks.
     pub user_id: Option<String>,
@@ -37,64 +71,20 @@ pub struct Command {
     pub timestamp: EventTime,
 }
 
-/// What can be asked of a session.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    /// Begin it. The only request that may create a session.
-    StartSession {
-        /// Whose it is.
-        user_id: String,
-        /// What it is for.
-        task_description: String,
-        /// Whether a session that exists is an answer rather than a conflict.
-        if_absent: bool,
-    },
-    /// Give one of its tasks to an agent.
-    AssignTaskToAgent {
-        /// The task.
-        task_id: String,
-        /// The kind of agent.
-        agent_type: AgentType,
-    },
-    /// Note that a work item of it is done.
-    RecordWorkItemCompleted(WorkItemCompleted),
-    /// End it.
-    CompleteSession {
-        /// Why.
-        reason: Option<String>,
-    },
-    /// A type this program does not know; its answer is a refusal that names it.
-    Unknown {
-        /// As it came.
-        command_type: String,
-    },
-}
-
-impl Request {
-    /// The command type.
-    pub fn command_type(&self) -> &str {
-        match self {
-            Self::StartSession { .. } => "StartSession",
-            Self::AssignTaskToAgent { .. } => "AssignTaskToAgent",
-            Self::RecordWorkItemCompleted(_) => "RecordWorkItemCompleted",
-            Self::CompleteSession { .. } => "CompleteSession",
-            Self::Unknown { command_type } => command_type,
-        }
-    }
-}
-
 /// Why a command was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum RejectionCode {
     /// A field is missing or wrong.
     Validation,
-    /// There is no such session.
+    /// There is no such aggregate.
     NotFound,
-    /// The session exists already, or has another version.
+    /// The aggregate exists already, or has another version.
     Conflict,
     /// The session has ended.
     InactiveSession,
+    /// The state of the order does not allow it.
+    InvalidState,
     /// No such command.
     UnknownCommand,
 }
@@ -107,8 +97,8 @@ pub enum Reply {
     CommandAccepted {
         /// The command.
         command_id: Uuid,
-        /// The session.
-        session_id: String,
+        /// The aggregate.
+        aggregate_id: String,
         /// Its version now.
         version: i64,
     },
@@ -123,7 +113,7 @@ pub enum Reply {
     },
 }
 
-impl Command {
+impl<R: Request> Command<R> {
     /// Reads a command: `{id, type, aggregateId, payload, metadata{userId?, correlationId,
     /// timestamp}, expectedVersion?}`.
     ///
@@ -153,7 +143,7 @@ impl Command {
         let mut fields = Fields::new(object, "$", violations);
         let id = fields.uuid("id");
         let command_type = fields.text("type", ID_CHARS_MAX);
-        let session_id = short_id(&mut fields, "aggregateId");
+        let aggregate_id = short_id(&mut fields, "aggregateId");
         let payload = fields.object("payload");
         let metadata = fields.object("metadata");
         let expected_version = expected_version(&mut fields);
@@ -163,14 +153,14 @@ impl Command {
         });
         let request = match (command_type, payload) {
             (Some(command_type), Some(payload)) => {
-                request(command_type, payload, session_id.as_deref(), violations)
+                R::read(command_type, payload, aggregate_id.as_deref(), violations)
             }
             _ => None,
         };
         let (user_id, correlation_id, timestamp) = metadata?;
         Some(Self {
             id: id?,
-            session_id: session_id?,
+            aggregate_id: aggregate_id?,
             request: request?,
             expected_version: expected_version?,
             user_id,
@@ -181,19 +171,9 @@ impl Command {
 
     /// The command as JSON; [`Command::parse`] reads it back.
     pub fn to_json(&self) -> Vec<u8> {
-        let payload = match &self.request {
-            Request::StartSession { user_id, task_description, if_absent } => json!({
-                "userId": user_id, "taskDescription": task_description, "ifAbsent": if_absent}),
-            Request::AssignTaskToAgent { task_id, agent_type } => {
-                json!({"taskId": task_id, "agentType": agent_type})
-            }
-            Request::RecordWorkItemCompleted(completed) => Value::Object(completed.to_event_data()),
-            Request::CompleteSession { reason } => json!({"reason": reason}),
-            Request::Unknown { .. } => json!({}),
-        };
         let document = json!({
-            "id": self.id, "type": self.request.command_type(), "aggregateId": self.session_id,
-            "payload": payload, "expectedVersion": self.expected_version,
+            "id": self.id, "type": self.request.command_type(), "aggregateId": self.aggregate_id,
+            "payload": self.request.to_payload(), "expectedVersion": self.expected_version,
             "metadata": {"userId": self.user_id, "correlationId": self.correlation_id,
                          "timestamp": self.timestamp},
         });
@@ -201,57 +181,8 @@ impl Command {
     }
 }
 
-fn request(
-    command_type: &str,
-    payload: &Map<String, Value>,
-    session_id: Option<&str>,
-    violations: &mut Violations,
-) -> Option<Request> {
-    let mut fields = Fields::new(payload, "$.payload", violations);
-    match command_type {
-        "StartSession" => {
-            let user_id = short_id(&mut fields, "userId");
-            let task_description = fields.text("taskDescription", TEXT_BYTES_MAX);
-            let if_absent = fields.optional_bool("ifAbsent").unwrap_or(false);
-            Some(Request::StartSession {
-                user_id: user_id?,
-                task_description: task_description?.to_owned(),
-                if_absent,
-            })
-        }
-        "AssignTaskToAgent" => {
-            let task_id = short_id(&mut fields, "taskId");
-            let agent_type = agent_type(&mut fields);
-            Some(Request::AssignTaskToAgent { task_id: task_id?, agent_type: agent_type? })
-        }
-        "RecordWorkItemCompleted" => {
-            let mut payload = payload.clone();
-            if let Some(session_id) = session_id {
-                payload.insert("sessionId".to_owned(), json!(session_id));
-            }
-            WorkItemCompleted::read_at("$.payload", &payload, violations)
-                .map(Request::RecordWorkItemCompleted)
-        }
-        "CompleteSession" => {
-            let reason = fields.optional_text("reason", TEXT_BYTES_MAX).map(str::to_owned);
-            Some(Request::CompleteSession { reason })
-        }
-        other => Some(Request::Unknown { command_type: other.to_owned() }),
-    }
-}
-
-fn agent_type(fields: &mut Fields<'_, '_>) -> Option<AgentType> {
-    match fields.text("agentType", ID_CHARS_MAX)? {
-        "manager" => Some(AgentType::Manager),
-        "worker" => Some(AgentType::Worker),
-        other => {
-            let reason = format!("must be manager or worker, found {other:.40?}");
-            fields.refuse("agentType", reason)
-        }
-    }
-}
-
-fn short_id(fields: &mut Fields<'_, '_>, name: &str) -> Option<String> {
+/// An id of at most [`ID_CHARS_MAX`] characters.
+pub(crate) fn short_id(fields: &mut Fields<'_, '_>, name: &str) -> Option<String> {
     let id = fields.id(name)?;
     let chars = id.chars().count();
     if chars > ID_CHARS_MAX {

@@ -98,7 +98,8 @@ fn written(event: &Event) -> Map<String, Value> {
         TaskStatusUpdated TaskErrorOccurred ReviewRequested TaskReviewed TaskCompleted
         QualityGateResult SessionStarted TaskAssignedToAgent SessionCompleted WorkflowStateChanged
         OrderCreated OrderConfirmed OrderCancelled OrderShipped OrderDelivered OrderPlaced
-        InventoryReserved InventoryReservationFailed)
+        InventoryReserved InventoryReservationFailed InventoryReleased PaymentCharged PaymentFailed
+        PaymentRefunded ShipmentCreated ShipmentFailed ShipmentCancelled CompensationFailed)
 }
 
 fn schema_and_type_agree(event_type: &str, data: &Value) -> Result<bool, TestCaseError> {

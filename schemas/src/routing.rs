@@ -32,7 +32,15 @@ pub fn topic_of(event_type: &str) -> &'static Topic {
         | "OrderDelivered"
         | "order.created"
         | "inventory.reserved"
-        | "inventory.reservation-failed" => &ORDERS,
+        | "inventory.reservation-failed"
+        | "inventory.released"
+        | "payment.charged"
+        | "payment.failed"
+        | "payment.refunded"
+        | "shipment.created"
+        | "shipment.failed"
+        | "shipment.cancelled"
+        | "compensation.failed" => &ORDERS,
         _ => &DEFAULT_EVENTS,
     }
 }

@@ -41,6 +41,9 @@ pub static API_REQUESTS: Topic = topic("api.requests", 6, Cleanup::Delete, Some(
 /// What the gateway is answered; key: correlation id.
 pub static API_RESPONSES: Topic = topic("api.responses", 6, Cleanup::Delete, Some(HOUR));
 
+/// Customers by id, the newest row of each; key: customer.
+pub static CUSTOMERS: Topic = topic("customers", 3, Cleanup::Compact, None);
+
 /// Events of types without a route.
 pub static DEFAULT_EVENTS: Topic = topic("default.events", 3, Cleanup::Delete, days(7));
 
@@ -71,6 +74,9 @@ pub static ORDERS: Topic = topic("orders", 6, Cleanup::Delete, days(7));
 /// What the order saga asks of payment; key: order.
 pub static PAYMENT_COMMANDS: Topic = topic("payment.commands", 6, Cleanup::Delete, days(7));
 
+/// Products by id, the newest row of each; key: product.
+pub static PRODUCTS: Topic = topic("products", 3, Cleanup::Compact, None);
+
 /// What quality gates say; key: session.
 pub static QUALITY_GATES: Topic = topic("quality.gates", 3, Cleanup::Delete, days(30));
 
@@ -87,13 +93,14 @@ pub static SHIPPING_COMMANDS: Topic = topic("shipping.commands", 6, Cleanup::Del
 pub static TASK_COMPLETED: Topic = topic("task.completed", 3, Cleanup::Delete, days(7));
 
 /// Every topic above, by name.
-pub static CATALOGUE: [&Topic; 21] = [
+pub static CATALOGUE: [&Topic; 23] = [
     &AGENT_RESPONSES,
     &AGENT_TASKS_MANAGER,
     &AGENT_TASKS_WORKER,
     &ANALYTICS_AGGREGATED,
     &API_REQUESTS,
     &API_RESPONSES,
+    &CUSTOMERS,
     &DEFAULT_EVENTS,
     &DLQ_COMMANDS,
     &FULFILLMENT_REPLIES,
@@ -104,6 +111,7 @@ pub static CATALOGUE: [&Topic; 21] = [
     &ORDER_COMMANDS,
     &ORDERS,
     &PAYMENT_COMMANDS,
+    &PRODUCTS,
     &QUALITY_GATES,
     &SESSION_COMMANDS,
     &SESSION_EVENTS,

@@ -90,6 +90,15 @@ impl Violations {
         }
     }
 
+    /// What was reported since there were `since` is about `to`, where `from` was named.
+    pub(crate) fn rebase(&mut self, since: usize, from: &str, to: &str) {
+        for violation in self.found.iter_mut().skip(since) {
+            if let Some(rest) = violation.path.strip_prefix(from) {
+                violation.path = format!("{to}{rest}");
+            }
+        }
+    }
+
     /// The finished parse: `value` when nothing was reported.
     pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, EventError> {
         match value {

@@ -4,11 +4,13 @@
 //! underneath.
 
 pub mod agents;
+pub mod aggregate;
 pub mod analytics;
 pub mod client;
 pub mod conventions;
 pub mod coordinator;
 pub mod examples;
+pub mod orders;
 pub mod outgoing;
 pub mod platform;
 pub mod platform_event;

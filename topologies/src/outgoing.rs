@@ -6,10 +6,10 @@
 use headwater::dsl::{KStream, Produced};
 use headwater::record::Headers;
 use headwater::serde::{Serde, SerdeError};
-use headwater_schemas::commands::Command;
+use headwater_schemas::commands::{Command, Request};
 use headwater_schemas::envelope::DomainEvent;
 use headwater_schemas::headers;
-use headwater_schemas::topics::{SESSION_COMMANDS, Topic};
+use headwater_schemas::topics::Topic;
 
 use crate::platform_event::event_keys;
 
@@ -30,19 +30,19 @@ impl Outgoing {
         Self { topic: &topic.name, value: event.to_json(), headers: event_headers(event, source) }
     }
 
-    /// A command to a session.
-    pub fn command(command: &Command, source: &str) -> Self {
+    /// A command of the service `source`, to this topic.
+    pub fn command<R: Request>(command: &Command<R>, topic: &'static Topic, source: &str) -> Self {
         let correlation_id = command.correlation_id.to_string();
         let mut sent = Headers::new();
         for (name, value) in [
             (headers::CORRELATION_ID, correlation_id.as_str()),
             (headers::EVENT_SOURCE, source),
-            (headers::AGGREGATE_ID, &command.session_id),
+            (headers::AGGREGATE_ID, &command.aggregate_id),
             (headers::CONTENT_TYPE, headers::CONTENT_TYPE_JSON),
         ] {
             sent.append(name, Some(value.to_owned().into()));
         }
-        Self { topic: &SESSION_COMMANDS.name, value: command.to_json(), headers: sent }
+        Self { topic: &topic.name, value: command.to_json(), headers: sent }
     }
 }
 

@@ -28,7 +28,11 @@ use crate::validate;
 use crate::violation::{EventError, Violations};
 pub use agent_performance_metric::AgentPerformanceMetric;
 pub use analytics_rollup::AnalyticsRollup;
-pub use bus::{InventoryReservationFailed, InventoryReserved, OrderPlaced};
+pub use bus::{
+    CompensationFailed, InventoryReleased, InventoryReservationFailed, InventoryReserved,
+    OrderPlaced, PaymentCharged, PaymentFailed, PaymentRefunded, ShipmentCancelled,
+    ShipmentCreated, ShipmentFailed,
+};
 pub use order::{OrderCancelled, OrderConfirmed, OrderCreated, OrderDelivered, OrderShipped};
 pub use quality::QualityGateResult;
 pub use session::{SessionCompleted, SessionStarted, TaskAssignedToAgent, WorkflowStateChanged};
@@ -71,6 +75,7 @@ pub trait Payload: Serialize + DeserializeOwned {
         match serde_path_to_error::deserialize::<_, Self>(Value::Object(data.clone())) {
             Ok(payload) => {
                 payload.rules(violations);
+                violations.rebase(before, PAYLOAD, path);
                 Some(payload)
             }
             Err(error) => {
@@ -191,6 +196,22 @@ catalogue! {
     InventoryReserved,
     /// The bus event `inventory.reservation-failed`.
     InventoryReservationFailed,
+    /// The bus event `inventory.released`.
+    InventoryReleased,
+    /// The bus event `payment.charged`.
+    PaymentCharged,
+    /// The bus event `payment.failed`.
+    PaymentFailed,
+    /// The bus event `payment.refunded`.
+    PaymentRefunded,
+    /// The bus event `shipment.created`.
+    ShipmentCreated,
+    /// The bus event `shipment.failed`.
+    ShipmentFailed,
+    /// The bus event `shipment.cancelled`.
+    ShipmentCancelled,
+    /// The bus event `compensation.failed`.
+    CompensationFailed,
 }
 
 /// The catalogue's name of a type. Producers may append `Event` to it, and older ones use other

@@ -131,6 +131,10 @@ pub(super) fn item_rules(items: &[OrderItem], violations: &mut Violations) {
             );
         }
     }
+    if total(items) > Money::MAX {
+        let why = format!("must cost at most {} together", Money::MAX);
+        violations.push(format!("{PAYLOAD}.items"), why);
+    }
 }
 
 /// Where to: a text, or its lines by name.

@@ -4,9 +4,7 @@
 //! takes values and gives values, and the same command on the same state gives the same events,
 //! ids included.
 
-use std::collections::VecDeque;
-
-use headwater_schemas::commands::{Command, RejectionCode, Reply, Request};
+use headwater_schemas::commands::{RejectionCode, Request, SessionCommand, SessionRequest};
 use headwater_schemas::envelope::{DomainEvent, EventTime, Metadata, VERSION};
 use headwater_schemas::events::agent_performance_metric::AgentType;
 use headwater_schemas::events::session::Outcome;
@@ -17,11 +15,10 @@ use headwater_schemas::events::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::aggregate::{Aggregate, Rejection, Replies, reject};
+
 /// The aggregate type of a session's own events.
 pub const AGGREGATE_TYPE: &str = "Session";
-
-/// Answers that a session remembers, so that a repeated command is answered again.
-pub const REPLIES_MAX: usize = 64;
 
 /// A task in a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,20 +65,18 @@ pub struct SessionRow {
     /// Tasks that ended before they were assigned here.
     pub ended_early: Vec<(String, TaskStatus)>,
     /// The newest answers, oldest first.
-    pub replies: VecDeque<(Uuid, Reply)>,
+    pub replies: Replies,
 }
 
-/// Why a command is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// For programs.
-    pub code: RejectionCode,
-    /// For people.
-    pub message: String,
-}
-
-fn reject<T>(code: RejectionCode, message: String) -> Result<T, Rejection> {
-    Err(Rejection { code, message })
+/// A task's end, which its workflow tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskEnded {
+    /// The task.
+    pub task_id: String,
+    /// How it ended.
+    pub status: TaskStatus,
+    /// The event that tells.
+    pub cause: Box<DomainEvent>,
 }
 
 impl Session {
@@ -130,31 +125,109 @@ impl Session {
     }
 }
 
-impl SessionRow {
-    /// Takes a command: what happened, and the answer. A command that was answered before gets its
-    /// answer again and changes nothing.
-    pub fn execute(&mut self, command: &Command) -> (Vec<DomainEvent>, Reply) {
-        if let Some((_, reply)) = self.replies.iter().find(|(id, _)| *id == command.id) {
-            return (Vec::new(), reply.clone());
-        }
-        let (events, reply) = match self.decide(command) {
-            Ok(payload) => {
-                let events: Vec<_> = payload.into_iter().map(|p| self.happen(command, p)).collect();
-                let version = self.session.as_ref().map_or(0, |session| session.version);
-                let session_id = command.session_id.clone();
-                (events, Reply::CommandAccepted { command_id: command.id, session_id, version })
-            }
-            Err(Rejection { code, message }) => {
-                (Vec::new(), Reply::CommandRejected { command_id: command.id, code, message })
-            }
-        };
-        self.replies.push_back((command.id, reply.clone()));
-        while self.replies.len() > REPLIES_MAX {
-            self.replies.pop_front();
-        }
-        (events, reply)
+impl Aggregate for SessionRow {
+    type Request = SessionRequest;
+    type Fact = TaskEnded;
+    type Snapshot = Session;
+    const SOURCE: &'static str = super::AGGREGATE;
+
+    fn version(&self) -> i64 {
+        self.session.as_ref().map_or(0, |session| session.version)
     }
 
+    fn snapshot(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    fn replies(&mut self) -> &mut Replies {
+        &mut self.replies
+    }
+
+    fn notice(&mut self, ended: &TaskEnded) -> Option<DomainEvent> {
+        self.task_ended(&ended.task_id, ended.status, &ended.cause)
+    }
+
+    fn decide(&self, command: &SessionCommand) -> Result<Option<Event>, Rejection> {
+        use RejectionCode::{Conflict, InactiveSession, NotFound, UnknownCommand};
+        let id = &command.aggregate_id;
+        if let SessionRequest::Unknown { command_type } = &command.request {
+            return reject(UnknownCommand, format!("no command is named {command_type:.40?}"));
+        }
+        if let Some(expected) = command.expected_version {
+            let version = self.session.as_ref().map_or(0, |session| session.version);
+            if expected != version {
+                return reject(
+                    Conflict,
+                    format!("session {id} has version {version}, the command expects {expected}"),
+                );
+            }
+        }
+        let session = match (&command.request, &self.session) {
+            (SessionRequest::StartSession { if_absent: true, .. }, Some(_)) => return Ok(None),
+            (SessionRequest::StartSession { .. }, Some(_)) => {
+                return reject(Conflict, format!("session {id} exists already"));
+            }
+            (SessionRequest::StartSession { user_id, task_description, .. }, None) => {
+                return Ok(Some(Event::SessionStarted(SessionStarted {
+                    user_id: user_id.clone(),
+                    task_description: task_description.clone(),
+                    start_time: command.timestamp,
+                })));
+            }
+            (_, None) => return reject(NotFound, format!("session {id} was not found")),
+            (_, Some(session)) => session,
+        };
+        if !session.is_active {
+            return reject(
+                InactiveSession,
+                format!(
+                    "session {id} has ended and cannot take {}",
+                    command.request.command_type()
+                ),
+            );
+        }
+        Ok(Some(match &command.request {
+            SessionRequest::AssignTaskToAgent { task_id, agent_type } => {
+                Event::TaskAssignedToAgent(TaskAssignedToAgent {
+                    task_id: task_id.clone(),
+                    agent_type: *agent_type,
+                    assigned_at: command.timestamp,
+                })
+            }
+            SessionRequest::RecordWorkItemCompleted(done) => Event::WorkItemCompleted(done.clone()),
+            SessionRequest::CompleteSession { reason } => {
+                Event::SessionCompleted(SessionCompleted {
+                    end_time: command.timestamp,
+                    outcome: Outcome::Completed,
+                    reason: reason.clone(),
+                })
+            }
+            SessionRequest::StartSession { .. } | SessionRequest::Unknown { .. } => {
+                unreachable!("decided above")
+            }
+        }))
+    }
+
+    fn happen(&mut self, command: &SessionCommand, payload: Event) -> DomainEvent {
+        if let Event::SessionStarted(started) = &payload {
+            self.session = Some(Session {
+                session_id: command.aggregate_id.clone(),
+                version: 0,
+                is_active: true,
+                user_id: started.user_id.clone(),
+                start_time: started.start_time,
+                end_time: None,
+                correlation_id: command.correlation_id,
+                active_tasks: Vec::new(),
+            });
+        }
+        let event = self.append(payload, command.id, command.timestamp, command.user_id.clone());
+        self.settle_early();
+        event
+    }
+}
+
+impl SessionRow {
     /// Takes a task's end, which its workflow tells. `Some` when it ends the session too.
     pub fn task_ended(
         &mut self,
@@ -181,83 +254,6 @@ impl SessionRow {
             reason: Some("every task has ended".to_owned()),
         });
         Some(self.append(completed, cause.event_id, time, None))
-    }
-
-    fn decide(&self, command: &Command) -> Result<Option<Event>, Rejection> {
-        use RejectionCode::{Conflict, InactiveSession, NotFound, UnknownCommand};
-        let id = &command.session_id;
-        if let Request::Unknown { command_type } = &command.request {
-            return reject(UnknownCommand, format!("no command is named {command_type:.40?}"));
-        }
-        if let Some(expected) = command.expected_version {
-            let version = self.session.as_ref().map_or(0, |session| session.version);
-            if expected != version {
-                return reject(
-                    Conflict,
-                    format!("session {id} has version {version}, the command expects {expected}"),
-                );
-            }
-        }
-        let session = match (&command.request, &self.session) {
-            (Request::StartSession { if_absent: true, .. }, Some(_)) => return Ok(None),
-            (Request::StartSession { .. }, Some(_)) => {
-                return reject(Conflict, format!("session {id} exists already"));
-            }
-            (Request::StartSession { user_id, task_description, .. }, None) => {
-                return Ok(Some(Event::SessionStarted(SessionStarted {
-                    user_id: user_id.clone(),
-                    task_description: task_description.clone(),
-                    start_time: command.timestamp,
-                })));
-            }
-            (_, None) => return reject(NotFound, format!("session {id} was not found")),
-            (_, Some(session)) => session,
-        };
-        if !session.is_active {
-            return reject(
-                InactiveSession,
-                format!(
-                    "session {id} has ended and cannot take {}",
-                    command.request.command_type()
-                ),
-            );
-        }
-        Ok(Some(match &command.request {
-            Request::AssignTaskToAgent { task_id, agent_type } => {
-                Event::TaskAssignedToAgent(TaskAssignedToAgent {
-                    task_id: task_id.clone(),
-                    agent_type: *agent_type,
-                    assigned_at: command.timestamp,
-                })
-            }
-            Request::RecordWorkItemCompleted(done) => Event::WorkItemCompleted(done.clone()),
-            Request::CompleteSession { reason } => Event::SessionCompleted(SessionCompleted {
-                end_time: command.timestamp,
-                outcome: Outcome::Completed,
-                reason: reason.clone(),
-            }),
-            Request::StartSession { .. } | Request::Unknown { .. } => {
-                unreachable!("decided above")
-            }
-        }))
-    }
-
-    fn happen(&mut self, command: &Command, payload: Event) -> DomainEvent {
-        if let Event::SessionStarted(started) = &payload {
-            self.session = Some(Session {
-                session_id: command.session_id.clone(),
-                version: 0,
-                is_active: true,
-                user_id: started.user_id.clone(),
-                start_time: started.start_time,
-                end_time: None,
-                correlation_id: command.correlation_id,
-                active_tasks: Vec::new(),
-            });
-        }
-        let event = self.append(payload, command.id, command.timestamp, command.user_id.clone());
-        self.settle_early();
-        event
     }
 
     /// A task that ended before it was assigned has ended all the same.

@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use headwater_schemas::commands::Reply;
 use headwater_schemas::events::WorkItemCompleted;
 use headwater_schemas::events::work_item::WorkResult;
 use proptest::prelude::*;
 
 use super::*;
+use crate::aggregate::REPLIES_MAX;
 
 fn time(ms: i64) -> EventTime {
     EventTime::from_millis(ms).expect("in range")
 }
 
-fn command(number: u128, request: Request) -> Command {
-    Command {
+fn command(number: u128, request: SessionRequest) -> SessionCommand {
+    SessionCommand {
         id: Uuid::from_u128(number),
-        session_id: "s".into(),
+        aggregate_id: "s".into(),
         request,
         expected_version: None,
         user_id: None,
@@ -24,16 +26,20 @@ fn command(number: u128, request: Request) -> Command {
     }
 }
 
-fn start() -> Request {
-    Request::StartSession { user_id: "u".into(), task_description: "d".into(), if_absent: false }
+fn start() -> SessionRequest {
+    SessionRequest::StartSession {
+        user_id: "u".into(),
+        task_description: "d".into(),
+        if_absent: false,
+    }
 }
 
-fn assign(task_id: &str) -> Request {
-    Request::AssignTaskToAgent { task_id: task_id.into(), agent_type: AgentType::Worker }
+fn assign(task_id: &str) -> SessionRequest {
+    SessionRequest::AssignTaskToAgent { task_id: task_id.into(), agent_type: AgentType::Worker }
 }
 
-fn done(task_id: &str) -> Request {
-    Request::RecordWorkItemCompleted(WorkItemCompleted {
+fn done(task_id: &str) -> SessionRequest {
+    SessionRequest::RecordWorkItemCompleted(WorkItemCompleted {
         work_item_id: "w".into(),
         task_id: task_id.into(),
         session_id: "s".into(),
@@ -45,7 +51,7 @@ fn done(task_id: &str) -> Request {
     })
 }
 
-fn code(row: &mut SessionRow, command: &Command) -> Option<RejectionCode> {
+fn code(row: &mut SessionRow, command: &SessionCommand) -> Option<RejectionCode> {
     match row.execute(command) {
         (events, Reply::CommandRejected { code, .. }) => {
             assert!(events.is_empty(), "a refusal changes nothing");
@@ -72,7 +78,7 @@ fn a_session_is_started_once_and_its_events_have_no_gap() {
     assert_eq!(types(&row.execute(&command(2, assign("t"))).0), [("TaskAssignedToAgent", Some(2))]);
     assert_eq!(types(&row.execute(&command(3, done("t"))).0), [("WorkItemCompleted", Some(3))]);
     assert_eq!(code(&mut row, &command(4, start())), Some(RejectionCode::Conflict));
-    let ended = row.execute(&command(5, Request::CompleteSession { reason: None }));
+    let ended = row.execute(&command(5, SessionRequest::CompleteSession { reason: None }));
     assert_eq!(types(&ended.0), [("SessionCompleted", Some(4))]);
     let session = row.session.expect("started");
     assert!(!session.is_active && session.active_tasks[0].completed);
@@ -83,7 +89,7 @@ fn a_session_is_started_once_and_its_events_have_no_gap() {
 fn an_event_carries_the_correlation_of_the_start_and_the_command_that_caused_it() {
     let mut row = SessionRow::default();
     row.execute(&command(1, start()));
-    let other = Command { correlation_id: Uuid::from_u128(5), ..command(2, assign("t")) };
+    let other = SessionCommand { correlation_id: Uuid::from_u128(5), ..command(2, assign("t")) };
     let (events, _) = row.execute(&other);
     assert_eq!(events[0].metadata.correlation_id, Uuid::from_u128(99));
     assert_eq!(events[0].metadata.causation_id, Some(Uuid::from_u128(2)));
@@ -97,19 +103,19 @@ fn every_refusal_has_its_code() {
     let mut row = SessionRow::default();
     assert_eq!(code(&mut row, &command(1, assign("t"))), Some(NotFound));
     assert_eq!(code(&mut row, &command(2, done("t"))), Some(NotFound));
-    let unknown = Request::Unknown { command_type: "Archive".into() };
+    let unknown = SessionRequest::Unknown { command_type: "Archive".into() };
     assert_eq!(code(&mut row, &command(3, unknown)), Some(UnknownCommand));
     row.execute(&command(4, start()));
-    let expecting = |number, version| Command {
+    let expecting = |number, version| SessionCommand {
         expected_version: Some(version),
         ..command(number, assign("t"))
     };
     assert_eq!(code(&mut row, &expecting(5, 0)), Some(Conflict));
     assert_eq!(code(&mut row, &expecting(6, 1)), None);
     assert_eq!(code(&mut row, &expecting(7, 1)), Some(Conflict), "the second of two");
-    row.execute(&command(8, Request::CompleteSession { reason: None }));
+    row.execute(&command(8, SessionRequest::CompleteSession { reason: None }));
     assert_eq!(code(&mut row, &command(9, assign("t2"))), Some(InactiveSession));
-    let again = Request::CompleteSession { reason: None };
+    let again = SessionRequest::CompleteSession { reason: None };
     assert_eq!(code(&mut row, &command(10, again)), Some(InactiveSession));
 }
 
@@ -117,7 +123,7 @@ fn every_refusal_has_its_code() {
 fn a_start_if_absent_of_a_session_that_exists_is_accepted_and_changes_nothing() {
     let mut row = SessionRow::default();
     row.execute(&command(1, start()));
-    let request = Request::StartSession {
+    let request = SessionRequest::StartSession {
         user_id: "another".into(),
         task_description: "d".into(),
         if_absent: true,
@@ -126,7 +132,7 @@ fn a_start_if_absent_of_a_session_that_exists_is_accepted_and_changes_nothing() 
     assert!(events.is_empty());
     let accepted = Reply::CommandAccepted {
         command_id: Uuid::from_u128(2),
-        session_id: "s".into(),
+        aggregate_id: "s".into(),
         version: 1,
     };
     assert_eq!(reply, accepted);
@@ -175,8 +181,8 @@ fn only_the_newest_answers_are_remembered() {
     for number in 2..200 {
         row.execute(&command(number, assign("t")));
     }
-    assert_eq!(row.replies.len(), REPLIES_MAX);
-    assert_eq!(row.replies.back().map(|(id, _)| *id), Some(Uuid::from_u128(199)));
+    assert_eq!(row.replies.commands().len(), REPLIES_MAX);
+    assert_eq!(row.replies.commands().next_back(), Some(Uuid::from_u128(199)));
 }
 
 /// A session in the plainest terms.
@@ -189,41 +195,43 @@ struct Model {
 
 impl Model {
     /// The version after a command, or its refusal.
-    fn execute(&mut self, request: &Request) -> Result<i64, RejectionCode> {
+    fn execute(&mut self, request: &SessionRequest) -> Result<i64, RejectionCode> {
         let exists = self.version > 0;
         match request {
-            Request::Unknown { .. } => return Err(RejectionCode::UnknownCommand),
-            Request::StartSession { if_absent: true, .. } if exists => return Ok(self.version),
-            Request::StartSession { .. } if exists => return Err(RejectionCode::Conflict),
-            Request::StartSession { .. } => self.active = true,
+            SessionRequest::Unknown { .. } => return Err(RejectionCode::UnknownCommand),
+            SessionRequest::StartSession { if_absent: true, .. } if exists => {
+                return Ok(self.version);
+            }
+            SessionRequest::StartSession { .. } if exists => return Err(RejectionCode::Conflict),
+            SessionRequest::StartSession { .. } => self.active = true,
             _ if !exists => return Err(RejectionCode::NotFound),
             _ if !self.active => return Err(RejectionCode::InactiveSession),
-            Request::AssignTaskToAgent { task_id, .. } => {
+            SessionRequest::AssignTaskToAgent { task_id, .. } => {
                 self.tasks.entry(task_id.clone()).or_insert(false);
             }
-            Request::RecordWorkItemCompleted(done) => {
+            SessionRequest::RecordWorkItemCompleted(done) => {
                 if let Some(completed) = self.tasks.get_mut(&done.task_id) {
                     *completed = true;
                 }
             }
-            Request::CompleteSession { .. } => self.active = false,
+            SessionRequest::CompleteSession { .. } => self.active = false,
         }
         self.version += 1;
         Ok(self.version)
     }
 }
 
-fn requests() -> impl Strategy<Value = Request> {
+fn requests() -> impl Strategy<Value = SessionRequest> {
     let task = prop::sample::select(vec!["a", "b", "c"]);
     (0..12_u8, task).prop_map(|(kind, task)| match kind {
         0 => start(),
-        1 => Request::StartSession {
+        1 => SessionRequest::StartSession {
             user_id: "u".into(),
             task_description: "d".into(),
             if_absent: true,
         },
-        2 => Request::CompleteSession { reason: None },
-        3 => Request::Unknown { command_type: "Archive".into() },
+        2 => SessionRequest::CompleteSession { reason: None },
+        3 => SessionRequest::Unknown { command_type: "Archive".into() },
         4..=7 => assign(task),
         _ => done(task),
     })

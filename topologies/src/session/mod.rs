@@ -12,13 +12,11 @@
 //! ```
 //!
 //! * `session-aggregate` is the only writer of events with a sequence, which has no gap: a
-//!   session's version is the sequence of its last event.
-//! * A command that is refused is answered with its reason; one that cannot be read, and does not
-//!   say whom to answer, goes to the dead letters.
-//! * The answer, the event, the state and the input's offset are one commit.
+//!   session's version is the sequence of its last event. What it does with commands is
+//!   [`crate::aggregate`]'s.
 
 pub mod aggregate;
-mod commands;
+mod facts;
 mod projection;
 pub mod route;
 pub mod view;
@@ -28,15 +26,17 @@ mod topology_tests;
 
 use std::sync::Arc;
 
-use headwater::dsl::{Consumed, Produced, StreamsBuilder};
+use headwater::dsl::{Consumed, StreamsBuilder};
 use headwater::query::Route;
 use headwater::serde::serdes;
 use headwater::shell::Application;
 use headwater::store::Stored;
-use headwater_schemas::topics::{API_RESPONSES, SESSION_COMMANDS, SESSION_EVENTS};
+use headwater_schemas::topics::{SESSION_COMMANDS, SESSION_EVENTS};
 
-use self::commands::{Decide, inbound};
+use self::aggregate::SessionRow;
 use self::projection::Project;
+use crate::aggregate::Wiring;
+pub use crate::aggregate::{SNAPSHOT_EVERY, log_key};
 use crate::conventions;
 use crate::platform_event::{event_keys, platform_events};
 
@@ -64,14 +64,6 @@ pub const BY_START_STORE: &str = "sessions-by-start";
 /// Session ids of active sessions by [`user_key`].
 pub const BY_USER_STORE: &str = "sessions-by-user";
 
-/// Events between two snapshots.
-pub const SNAPSHOT_EVERY: i64 = 100;
-
-/// The key of one event in the log: all of a session in the order of their sequence.
-pub fn log_key(session_id: &str, sequence: i64) -> String {
-    format!("{session_id}/{sequence:020}")
-}
-
 /// The key of a session by its start.
 pub fn start_key(start_ms: i64, session_id: &str) -> String {
     format!("{start_ms:020}/{session_id}")
@@ -97,28 +89,15 @@ pub fn projection_application() -> Application {
 
 /// Commands to events and answers.
 pub fn aggregate_topology(b: &StreamsBuilder) {
-    conventions::follow(b, &[&SESSION_COMMANDS, &SESSION_EVENTS, &API_RESPONSES]);
-    let rows = b.add_store(Stored::key_value(AGGREGATE_STORE, serdes::string(), serdes::json()));
-    let log = b.add_store(Stored::key_value(LOG_STORE, serdes::string(), platform_events()));
-    let snapshots =
-        b.add_store(Stored::key_value(SNAPSHOT_STORE, serdes::string(), serdes::json()));
-    let commands = b.stream(&SESSION_COMMANDS.name, Consumed::with(event_keys(), inbound()));
-    let facts = b
-        .stream(&SESSION_EVENTS.name, Consumed::with(event_keys(), platform_events()))
-        .flat_map_values(|_, event| commands::end_of_task(event))
-        .named("ends-of-tasks");
-    let decided = commands
-        .merge(facts)
-        .process(move || Decide { rows, log, snapshots }, &[rows.id(), log.id(), snapshots.id()])
-        .named("decide");
-    decided
-        .flat_map_values(|_, decided| decided.event())
-        .named("events")
-        .to(&SESSION_EVENTS.name, Produced::with(event_keys(), platform_events()));
-    decided
-        .flat_map(|_, decided| decided.answer())
-        .named("answers")
-        .to(&API_RESPONSES.name, Produced::with(serdes::string(), serdes::json()));
+    let wiring = Wiring::<SessionRow> {
+        commands: &SESSION_COMMANDS,
+        events: &SESSION_EVENTS,
+        rows: AGGREGATE_STORE,
+        log: LOG_STORE,
+        snapshots: Some(SNAPSHOT_STORE),
+        facts: Some(facts::end_of_task),
+    };
+    crate::aggregate::topology(b, &wiring);
 }
 
 /// Events to read models.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use headwater_schemas::commands::Request;
+use headwater_schemas::commands::SessionRequest;
 use headwater_schemas::envelope::{DomainEvent, EventTime};
 use headwater_schemas::events::agent_performance_metric::AgentType;
 use headwater_schemas::events::task::{ItemResult, TaskStatus};
@@ -104,7 +104,7 @@ pub enum Output {
     /// An event of somebody else, kept in the session's log under its own id.
     Fact(Box<DomainEvent>),
     /// A command to the session.
-    Command(Request),
+    Command(SessionRequest),
 }
 
 impl Output {
@@ -150,7 +150,7 @@ impl Output {
 
     /// The command that gives the task to an agent.
     pub(super) fn assign(task_id: &str, agent_type: AgentType) -> Self {
-        Self::Command(Request::AssignTaskToAgent { task_id: task_id.to_owned(), agent_type })
+        Self::Command(SessionRequest::AssignTaskToAgent { task_id: task_id.to_owned(), agent_type })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns which reply means what. It must not know topics beyond the two that an event's type does
 //! not name.
 
-use headwater_schemas::commands::Request;
+use headwater_schemas::commands::SessionRequest;
 use headwater_schemas::envelope::EventTime;
 use headwater_schemas::events::agent_performance_metric::AgentType;
 use headwater_schemas::events::task::{ReworkItem, TaskStatus};
@@ -188,7 +188,7 @@ impl Question for Analyse {
         }
         let user_id = data.user_id.clone().unwrap_or_else(|| "unknown".to_owned());
         let task_description = data.task.description.clone().unwrap_or_else(|| task_id.clone());
-        fx.emit(Output::Command(Request::StartSession {
+        fx.emit(Output::Command(SessionRequest::StartSession {
             user_id,
             task_description,
             if_absent: true,
@@ -293,7 +293,7 @@ impl Step<Workflow, PlatformEvent, Output> for Execute {
                 item.result = Some(done.result.clone());
                 item.execution_time = Some(done.execution_time);
                 item.completed_at = Some(done.completed_at);
-                fx.emit(Output::Command(Request::RecordWorkItemCompleted(done.clone())));
+                fx.emit(Output::Command(SessionRequest::RecordWorkItemCompleted(done.clone())));
                 self.hand_out(data, fx);
                 if data.is_done() { Verdict::Done } else { Verdict::Wait }
             }

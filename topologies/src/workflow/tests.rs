@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use headwater_schemas::commands::Request;
+use headwater_schemas::commands::{Request, SessionRequest};
 use headwater_schemas::envelope::{DomainEvent, Metadata, VERSION};
 use headwater_schemas::events::TaskAssigned;
 use headwater_schemas::events::task::TaskStatus;
@@ -480,7 +480,8 @@ fn a_task_without_a_session_or_user_has_names_all_the_same() {
         record.as_ref().map(|record| record.data.session_id.as_str()),
         Some(task.task_id.as_str())
     );
-    let Output::Command(Request::StartSession { user_id, .. }) = &reaction.emitted[0].output else {
+    let Output::Command(SessionRequest::StartSession { user_id, .. }) = &reaction.emitted[0].output
+    else {
         panic!("its session is started")
     };
     assert_eq!(user_id, "unknown");

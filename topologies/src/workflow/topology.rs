@@ -23,7 +23,7 @@ use headwater::processor::{DropReason, NodeError, Processor, ProcessorContext, T
 use headwater::record::Record;
 use headwater::serde::serdes;
 use headwater::store::{KeyValueStore, StoreHandle, Stored, TimerHandle};
-use headwater_schemas::commands::Command;
+use headwater_schemas::commands::SessionCommand;
 use headwater_schemas::envelope::{DomainEvent, EventTime, Metadata, VERSION};
 use headwater_schemas::events::Event;
 use headwater_schemas::routing::topic_of;
@@ -251,16 +251,16 @@ fn outgoing(
             vec![(Outgoing::event(event, &SESSION_EVENTS, APPLICATION), time)]
         }
         Output::Command(request) => {
-            let command = Command {
+            let command = SessionCommand {
                 id,
-                session_id: session_id.to_owned(),
+                aggregate_id: session_id.to_owned(),
                 request: request.clone(),
                 expected_version: None,
                 user_id: record.data.user_id.clone(),
                 correlation_id: record.correlation_id,
                 timestamp: now,
             };
-            vec![(Outgoing::command(&command, APPLICATION), now)]
+            vec![(Outgoing::command(&command, &SESSION_COMMANDS, APPLICATION), now)]
         }
         Output::Event { event_type, aggregate, data, topic, copied } => {
             let event = DomainEvent {
