@@ -17,7 +17,8 @@ done
 cargo --config benches/no-assertions.toml build --release --workspace "${bins[@]}" >&2
 # One core: the figures of the embedded log are for one, and the other is left to the machine.
 pin=()
-command -v taskset >/dev/null && pin=(taskset -c 0)
+pair=()
+command -v taskset >/dev/null && pin=(taskset -c 0) && pair=(taskset -c 0,1)
 for name in "${names[@]}"; do
     echo "bench: $name" >&2
     binary="$CARGO_TARGET_DIR/release/$name"
@@ -25,6 +26,8 @@ for name in "${names[@]}"; do
     case "$name" in
     # Broker and contestants share all cores.
     peers) HEADWATER_PEERS="$(scripts/peers.sh)" "$binary" ${BENCH_ARGS:-} ;;
+    # Its figures are for two cores.
+    platform_load) "${pair[@]}" "$binary" ${BENCH_ARGS:-} ;;
     *) "${pin[@]}" "$binary" ${BENCH_ARGS:-} ;;
     esac
 done
