@@ -11,21 +11,31 @@
 //! orders ----------+-> order-projection -> stores orders, orders-by-customer, orders-by-status
 //! customers -------+   (global tables)     GET /orders, GET /orders/{id}
 //! products --------+
+//!
+//! orders, fulfillment.replies -> order-fulfillment -> inventory.commands, payment.commands, ...
+//! ...commands -> order-services -> fulfillment.replies
 //! ```
+//!
+//! Instead of the last two `order-choreography` may run, which has no conductor.
 //!
 //! `order-aggregate` is the only writer of events with a sequence; what it does with commands is
 //! [`crate::aggregate`]'s. An order lives for five events at most, so it has no snapshots.
 
 pub mod aggregate;
+pub mod choreography;
+pub mod fulfillment;
 pub mod intake;
 mod projection;
 pub mod route;
+pub mod services;
 pub mod view;
 
 #[cfg(test)]
 mod aggregate_topology_tests;
 #[cfg(test)]
 mod projection_tests;
+#[cfg(test)]
+mod world_tests;
 
 use std::sync::Arc;
 
@@ -35,6 +45,8 @@ use headwater::shell::Application;
 use headwater_schemas::topics::{ORDER_COMMANDS, ORDERS};
 
 use self::aggregate::OrderRow;
+use self::fulfillment::FulfillmentOptions;
+use self::services::{Services, Simulated};
 use self::view::OrderReadModel;
 use crate::aggregate::Wiring;
 
@@ -82,6 +94,42 @@ pub fn projection_application() -> Application {
     let routes: Vec<Arc<dyn Route>> =
         vec![Arc::new(route::OrderRoute), Arc::new(route::OrdersRoute)];
     Application { id: PROJECTION, topology: Arc::new(projection::topology), routes }
+}
+
+/// Orders, and simulated services that fulfil them under a saga.
+pub fn applications() -> Vec<Application> {
+    let mut all = vec![aggregate_application(), projection_application()];
+    all.extend(orchestrated(FulfillmentOptions::default(), Arc::new(Simulated::default())));
+    all
+}
+
+/// Fulfilment by a saga that asks these services.
+pub fn orchestrated(options: FulfillmentOptions, services: Arc<dyn Services>) -> Vec<Application> {
+    let routes: Vec<Arc<dyn Route>> = vec![Arc::new(fulfillment::route::FulfillmentRoute)];
+    vec![
+        Application {
+            id: fulfillment::topology::APPLICATION,
+            topology: Arc::new(move |b: &StreamsBuilder| {
+                fulfillment::topology::topology(b, &options);
+            }),
+            routes,
+        },
+        Application {
+            id: services::topology::APPLICATION,
+            topology: Arc::new(move |b: &StreamsBuilder| {
+                services::topology::topology(b, &services);
+            }),
+            routes: Vec::new(),
+        },
+    ]
+}
+
+/// Fulfilment by these services, which react to each other.
+pub fn choreographed(options: FulfillmentOptions, services: Arc<dyn Services>) -> Application {
+    let topology = move |b: &StreamsBuilder| {
+        choreography::topology(b, &services, options.attempts);
+    };
+    Application { id: choreography::APPLICATION, topology: Arc::new(topology), routes: Vec::new() }
 }
 
 /// The writing side, with its routes.

@@ -10,6 +10,10 @@
 //!               quality-gates
 //!                     |
 //!   session.commands, session.events -> session-aggregate -> session-projection -> GET /sessions
+//!
+//! POST /orders -> order-aggregate -> order-projection -> GET /orders
+//!                      |  ^
+//!                 order-fulfillment <-> order-services
 //! ```
 
 pub mod demo;
@@ -33,7 +37,7 @@ use crate::coordinator::Publisher;
 use crate::coordinator::route::{EventsRoute, TasksRoute};
 use crate::workflow::route::{CorrelationRoute, SagaRoute, SagasRoute};
 use crate::workflow::{WorkflowOptions, topology as workflow};
-use crate::{analytics, conventions, quality, session};
+use crate::{analytics, conventions, orders, quality, session};
 
 pub use settings::{AgentChoice, Settings};
 
@@ -46,7 +50,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Every application, with these agents.
 pub fn applications(agents: Arc<dyn Agents>, options: WorkflowOptions) -> Vec<Application> {
     let gates = options.gates.clone();
-    vec![
+    let mut all = vec![
         workflow_application(options),
         Application {
             id: runner::APPLICATION,
@@ -61,7 +65,9 @@ pub fn applications(agents: Arc<dyn Agents>, options: WorkflowOptions) -> Vec<Ap
         session::aggregate_application(),
         session::projection_application(),
         analytics::application(),
-    ]
+    ];
+    all.extend(orders::applications());
+    all
 }
 
 /// The workflow, which also takes tasks and events, and answers for both.

@@ -237,6 +237,19 @@ impl<D, I, O> Definition<D, I, O> {
         Reaction { emitted, due: self.due(record) }
     }
 
+    /// Undoes a saga that has completed, as if it had failed in the end: what it did is no longer
+    /// wanted. Any other saga stays as it is.
+    pub fn revoke(&self, record: &mut SagaRecord<D>, error: String, now: EventTime) -> Reaction<O> {
+        let mut emitted = Vec::new();
+        if record.is_completed() {
+            record.error = Some(error);
+            record.state = SagaState::Compensating;
+            record.updated_at = record.updated_at.max(now);
+            self.undo_next(record, now, &mut emitted);
+        }
+        Reaction { emitted, due: self.due(record) }
+    }
+
     /// Time has passed. `None` for the record: the saga's retention is over, delete it.
     pub fn tick(
         &self,

@@ -20,6 +20,7 @@
 //! * Compensation undoes the completed steps, newest first. The step that failed cleans up after
 //!   itself in [`Step::abandon`]. A compensation that fails or times out is recorded, and the rest
 //!   goes on.
+//! * A saga that has completed can be revoked: then it compensates, and ends a second time.
 //! * Whatever a machine emits carries a name that is the same when the input is processed again, so
 //!   that ids made from it collapse repeats.
 

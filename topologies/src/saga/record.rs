@@ -99,3 +99,10 @@ pub struct SagaRecord<D> {
     /// What its definition keeps.
     pub data: D,
 }
+
+impl<D> SagaRecord<D> {
+    /// Whether every step is done.
+    pub fn is_completed(&self) -> bool {
+        self.state == SagaState::Completed
+    }
+}

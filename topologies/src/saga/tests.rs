@@ -183,6 +183,23 @@ fn a_reply_that_comes_while_waiting_for_a_retry_still_counts() {
 }
 
 #[test]
+fn a_completed_saga_that_is_revoked_undoes_every_step_newest_first_and_any_other_stays() {
+    let saga = definition(false);
+    let (mut record, _) = start(&saga);
+    let running = record.clone();
+    assert!(texts(&saga.revoke(&mut record, "unwanted".to_owned(), at(0))).is_empty());
+    assert_eq!(record, running);
+    for (ms, step) in (1..).zip(["a", "b", "c"]) {
+        saga.reply(&mut record, &Input::Done(step), at(ms));
+    }
+    let revoked = saga.revoke(&mut record, "unwanted".to_owned(), at(9));
+    assert_eq!(texts(&revoked), ["undo c", "undo b", "undo a", "ended Failed"]);
+    assert_eq!(record.error.as_deref(), Some("unwanted"));
+    assert_eq!((record.state, revoked.due), (SagaState::Failed, Some(at(86_400_009))));
+    assert!(texts(&saga.revoke(&mut record, "again".to_owned(), at(10))).is_empty());
+}
+
+#[test]
 fn going_back_forgets_the_steps_after_it() {
     let saga = definition(false);
     let (mut record, _) = start(&saga);
