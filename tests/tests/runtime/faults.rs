@@ -3,6 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use headwater::config::StreamsConfig;
+use headwater::dsl::{Consumed, Grouped, Materialized, Produced, StreamsBuilder};
+use headwater::serde::serdes::{i64, optional, string};
+use headwater_state::database::memory::Fault;
+
 use super::embedded::start;
 use super::world::{Ground, World};
 
@@ -60,4 +65,45 @@ fn failing_transactions_neither_lose_nor_double_on_a_log_that_holds_the_state() 
 fn failing_transactions_neither_lose_nor_double_with_changelogs() {
     let rewinds: u64 = (0..30).map(|seed| survives(Ground::unheld(), seed)).sum();
     assert!(rewinds > 30, "only {rewinds} transactions were lost");
+}
+
+/// The number at the end of a metric's line, of all its lines the largest.
+fn largest(world: &World, metric: &str) -> u64 {
+    let text = world.metrics.text();
+    let lines = text.lines().filter(|line| line.starts_with(metric));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).max().expect("a line")
+}
+
+#[test]
+fn a_thread_whose_state_is_not_written_stops_taking_records_at_its_limit() {
+    const LIMIT: usize = 16 << 10;
+    const RECORDS: usize = 1_000;
+    let b = StreamsBuilder::new();
+    b.stream("clicks", Consumed::with(string(), string()))
+        .group_by_key(Grouped::with("by-key", string(), string()))
+        .count(Materialized::count("counts"))
+        .to_stream()
+        .to("click-counts", Produced::with(string(), optional(i64())));
+    let config = StreamsConfig {
+        threads: 1,
+        overlay_limit: Some(LIMIT),
+        records_per_turn: 8,
+        ..StreamsConfig::new("clicks")
+    };
+    let mut world = World::start(Ground::unheld(), config, b.build().expect("sound"));
+    world.until_running();
+    let disk = world.ground.state.clone().expect("of its own");
+    disk.faults().fail_writes(Some(Fault::Full));
+    let keys: Vec<String> = (0..RECORDS).map(|number| format!("key{number}")).collect();
+    let records: Vec<_> = keys.iter().map(|key| (key.as_str(), "v", 1_000)).collect();
+    world.append("clicks", 0, &records);
+    let mut most = 0;
+    for _ in 0..2_000 {
+        world.round();
+        most = most.max(largest(&world, "stream_thread_uncommitted_bytes"));
+    }
+    let limit = u64::try_from(LIMIT).expect("small");
+    assert!((limit..limit + 8 * 512).contains(&most), "{most} bytes are uncommitted");
+    disk.faults().heal();
+    world.until("all counted", |w| w.last_outputs("click-counts").len() == RECORDS);
 }

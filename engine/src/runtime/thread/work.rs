@@ -99,7 +99,7 @@ impl StreamThread {
         self.turn = self.turn.wrapping_add(1);
         for offset in 0..tasks {
             let at = (self.turn + offset) % tasks;
-            if self.failed || self.rewind_wanted {
+            if self.failed || self.rewind_wanted || self.is_full() {
                 break;
             }
             let slot = &mut self.slots[at];
