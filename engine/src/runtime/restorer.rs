@@ -51,9 +51,9 @@ use crate::time::Now;
 const CAPACITY: usize = 4096;
 /// Answers of the log that ring no bell are looked for this often.
 const POLL: Duration = Duration::from_millis(2);
-/// Restores longer than this were measured to be faster by sorted files than by batches (1.6 times
-/// at 2 million rows, no difference at 1 million): batches are held up by the flushes they cause.
-pub(super) const BULK_OFFSETS: i64 = 1_000_000;
+/// Restores of more than this were measured to be faster by sorted files than by batches, which are
+/// held up by the flushes they cause. Much shorter ones have less to gain than a file costs.
+pub(super) const LONG_RESTORE_BYTES: u64 = 64 << 20;
 /// Fewer rows at a time are not worth a file of their own.
 const BULK_BYTES_MIN: usize = 1 << 20;
 
@@ -76,8 +76,8 @@ pub(crate) struct RestorerParts {
     pub(crate) metrics: Metrics,
     /// Memory for rows that are collected before they are written, of all stores together.
     pub(crate) bulk_bytes: usize,
-    /// A restore of more offsets collects rows before it writes them.
-    pub(crate) bulk_offsets: i64,
+    /// A restore that has more than this before it collects rows before it writes them.
+    pub(crate) long_restore_bytes: u64,
     /// It ends when this is set and nothing is asked of it.
     pub(crate) ended: Arc<AtomicBool>,
 }
@@ -237,7 +237,7 @@ impl Restorer {
             application: &self.parts.application,
             task,
             now,
-            bulk_offsets: self.parts.bulk_offsets,
+            long_restore_bytes: self.parts.long_restore_bytes,
             bulk_bytes,
         };
         let (mut waits, mut more) = (false, false);

@@ -12,7 +12,7 @@ use super::global::{GlobalFollower, GlobalParts, GlobalTables};
 use super::lifecycle::StreamsState;
 use super::messages::{FromThread, RestoreRequest};
 use super::plan::Plan;
-use super::restorer::{BULK_OFFSETS, Restorer, RestorerParts, StateHome};
+use super::restorer::{LONG_RESTORE_BYTES, Restorer, RestorerParts, StateHome};
 use super::setup::TopicSetup;
 use super::supervisor::{Link, Supervisor, SupervisorParts};
 use super::thread::{Limits, StreamThread, ThreadParts};
@@ -104,7 +104,7 @@ impl Streams {
             board: board.clone(),
             metrics: parts.metrics.clone(),
             bulk_bytes: parts.overlay_bytes,
-            bulk_offsets: BULK_OFFSETS,
+            long_restore_bytes: LONG_RESTORE_BYTES,
             ended: Arc::clone(&ended),
         });
         let plan = Arc::new(OnceLock::new());

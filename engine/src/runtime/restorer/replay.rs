@@ -85,8 +85,9 @@ pub(super) struct Turn<'r> {
     pub(super) application: &'r str,
     pub(super) task: TaskId,
     pub(super) now: Now,
-    /// A restore of more offsets collects rows and brings them sorted into the database.
-    pub(super) bulk_offsets: i64,
+    /// A restore that has more than this before it collects rows and brings them sorted into the
+    /// database.
+    pub(super) long_restore_bytes: u64,
     /// Uncommitted bytes at which collected rows go to the database.
     pub(super) bulk_bytes: usize,
 }
@@ -139,8 +140,7 @@ impl Turn<'_> {
             Some(at) => (at, "the store's position"),
         };
         let name = &store.blueprint.spec.name;
-        let bulk = end - from > self.bulk_offsets;
-        tracing::info!(%task, store = %name, %changelog, from, to = end, why, bulk, "restore begins");
+        tracing::info!(%task, store = %name, %changelog, from, to = end, why, "restore begins");
         if position.is_some_and(|at| !(first..=end).contains(&at)) {
             self.set_aside(store).map_err(|e| self.state(e))?;
             empty(&*target, self.leases).map_err(|e| self.state(e))?;
@@ -163,7 +163,8 @@ impl Turn<'_> {
         let reader = self.log.reader(&changelog, from, isolation, purpose, self.bell.clone());
         let reader = reader.map_err(|e| self.failed(e))?;
         let now = self.now.monotonic;
-        store.stage = Stage::Reading(Reading { reader, target, end, bulk, began: now, told: now });
+        store.stage =
+            Stage::Reading(Reading { reader, target, end, bulk: false, began: now, told: now });
         Ok(Progress::More)
     }
 
@@ -206,6 +207,14 @@ impl Turn<'_> {
         let records = records.map_err(|e| self.state(e))?;
         let is_over = fetched.position >= reading.end;
         let collected = reading.target.state().overlay().bytes();
+        if !reading.bulk && !is_over {
+            // What these records needed tells what those to come will need.
+            let offsets = fetched.position.saturating_sub(store.progress.position).max(1);
+            let left = (reading.end - fetched.position) / offsets;
+            let left = u64::try_from(left).unwrap_or(0);
+            reading.bulk = left.saturating_mul(u64::try_from(collected).unwrap_or(u64::MAX))
+                > self.long_restore_bytes;
+        }
         if is_over || !reading.bulk || collected >= self.bulk_bytes {
             self.write(reading, records > 0, fetched.position).map_err(|e| self.state(e))?;
         }

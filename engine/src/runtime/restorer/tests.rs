@@ -24,7 +24,9 @@ use crate::time::{Clock, VirtualClock};
 
 const TASK: TaskId = TaskId { subtopology: 0, partition: 0 };
 /// Here a restore is long.
-const MANY: i64 = 10_000;
+const MANY: u32 = 10_000;
+/// What so many records need is long.
+const LONG: u64 = 1 << 20;
 const CHANGELOG: &str = "app-s-changelog";
 
 /// A cluster with one changelog, a disk, and a restorer over both.
@@ -50,10 +52,10 @@ impl Scene {
     }
 
     fn over(cluster: SimCluster, disk: MemoryDisk, clock: VirtualClock) -> Self {
-        Self::with(cluster, disk, clock, MANY)
+        Self::with(cluster, disk, clock, LONG)
     }
 
-    fn with(cluster: SimCluster, disk: MemoryDisk, clock: VirtualClock, bulk_offsets: i64) -> Self {
+    fn with(cluster: SimCluster, disk: MemoryDisk, clock: VirtualClock, long: u64) -> Self {
         let log = cluster.connect(&Process::new("a"));
         let wanted = Identity {
             mode: Mode::Kafka,
@@ -70,7 +72,7 @@ impl Scene {
             board: board.clone(),
             metrics: Metrics::new(),
             bulk_bytes: 1 << 20,
-            bulk_offsets,
+            long_restore_bytes: long,
             ended: Arc::default(),
         });
         let kind = StoreKind::KeyValue;
@@ -317,7 +319,7 @@ fn a_changelog_that_ends_before_the_stores_position_rebuilds_the_store() {
 
 /// Enough records that they are sorted and added as files: twice each key, and some deleted.
 fn fill(scene: &Scene) -> u32 {
-    let keys = u32::try_from(MANY).expect("small");
+    let keys = MANY;
     let long = "x".repeat(100);
     for turn in 0..2 {
         for first in (0..keys).step_by(500) {

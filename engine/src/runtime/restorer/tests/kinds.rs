@@ -97,9 +97,9 @@ fn cluster_with_changelog(kind: StoreKind) -> SimCluster {
 type Row = (Vec<u8>, Vec<u8>);
 
 /// The rows, the positions, and how many writes it took.
-fn restore(kind: StoreKind, bulk_offsets: i64) -> (Vec<Row>, StorePositions, usize) {
+fn restore(kind: StoreKind, long: u64) -> (Vec<Row>, StorePositions, usize) {
     let (disk, clock) = (MemoryDisk::new(), VirtualClock::new(0));
-    let scene = Scene::with(cluster_with_changelog(kind), disk, clock, bulk_offsets);
+    let scene = Scene::with(cluster_with_changelog(kind), disk, clock, long);
     let mut scene = Scene { kind, ..scene };
     let store = scene.restored();
     let mut cursor = store.scan(ScanRange::all(), Direction::Forward).expect("read");
@@ -114,7 +114,7 @@ fn restore(kind: StoreKind, bulk_offsets: i64) -> (Vec<Row>, StorePositions, usi
 #[test]
 fn every_kind_of_store_has_the_same_rows_by_sorted_files_as_by_batches() {
     for kind in kinds() {
-        let (batches, files) = (restore(kind, i64::MAX), restore(kind, 0));
+        let (batches, files) = (restore(kind, u64::MAX), restore(kind, 0));
         assert!(batches.0.len() > 100, "{kind:?}: {} rows", batches.0.len());
         assert_eq!(batches.1.changelog, Some(RECORDS), "{kind:?}");
         assert_eq!(files.1, batches.1, "{kind:?}");
