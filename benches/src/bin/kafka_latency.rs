@@ -15,6 +15,7 @@ use headwater::serde::serdes::{bytes, optional};
 use headwater_benches::kafka::{PARTITIONS, hundredths, start};
 use headwater_tests::kafka_broker::KafkaBroker;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -144,11 +145,22 @@ fn produce(
             let now = u64::try_from(clock.elapsed().as_nanos()).expect("not that long");
             value[..8].copy_from_slice(&now.to_be_bytes());
             let partition = i32::try_from(number % u64::from(PARTITIONS)).expect("few partitions");
-            let record = BaseRecord::to(topic).partition(partition).key(&key[..]);
-            producer.send(record.payload(&value[..])).map_err(|(e, _)| e).expect("room");
+            let mut record =
+                BaseRecord::to(topic).partition(partition).key(&key[..]).payload(&value[..]);
+            // Its time counts from the first try.
+            while let Err((error, back)) = producer.send(record) {
+                assert_eq!(
+                    error.rdkafka_error_code(),
+                    Some(RDKafkaErrorCode::QueueFull),
+                    "{error}"
+                );
+                producer.poll(TICK);
+                record = back;
+            }
             number += 1;
+            // One call serves the deliveries of one batch.
+            producer.poll(Duration::ZERO);
         }
-        producer.poll(Duration::ZERO);
         park_timeout(TICK);
     }
     producer.flush(Duration::from_secs(60)).expect("delivered");
