@@ -82,6 +82,19 @@ fn every_command_to_an_order_or_a_service_is_read_and_written_back() {
 }
 
 #[test]
+fn an_order_of_the_first_version_has_its_one_address_for_both_purposes() {
+    let items = json!([{"productId": "p", "quantity": 2, "price": 2.5}]);
+    let payload = json!({"customerId": "c", "items": items, "address": "x"});
+    let command = OrderCommand::parse(document("CreateOrder", payload).to_string().as_bytes());
+    let OrderRequest::CreateOrder(created) = command.expect("valid").request else {
+        panic!("its request")
+    };
+    assert_eq!(created.schema_version, 2);
+    assert!(created.shipping_address.is_some());
+    assert_eq!(created.shipping_address, created.billing_address);
+}
+
+#[test]
 fn every_offending_path_of_a_command_to_an_order_or_a_service_is_named() {
     let order = |command_type, payload| {
         let parsed = OrderCommand::parse(document(command_type, payload).to_string().as_bytes());
@@ -109,6 +122,10 @@ fn every_offending_path_of_a_command_to_an_order_or_a_service_is_named() {
     assert_eq!(
         order("CreateOrder", json!({"customerId": "c", "items": line(1, 1.0), "orderId": "other"})),
         ["$.payload.orderId"]
+    );
+    assert_eq!(
+        order("CreateOrder", json!({"customerId": "c", "items": line(1, 1.0), "schemaVersion": 3})),
+        ["$.payload.schemaVersion"]
     );
     assert_eq!(order("CancelOrder", json!({})), ["$.payload.reason"]);
     let service = |command_type, payload| {

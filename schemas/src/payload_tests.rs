@@ -294,3 +294,16 @@ fn a_whole_review_round_trips() {
     };
     assert!(OrderCreated::of(&event("OrderCreated", created.to_event_data())).is_err(), "no items");
 }
+
+#[test]
+fn an_order_of_the_first_version_is_read_as_one_of_the_newest() {
+    let old = json!({"customerId": "c", "address": {"city": "x"},
+        "items": [{"productId": "p", "quantity": 1, "price": 2.5}]});
+    let old = event("OrderCreated", old.as_object().expect("an object").clone());
+    let Ok(Event::OrderCreated(created)) = Event::of(&old) else { panic!("it is one") };
+    assert_eq!(created.schema_version, 2);
+    assert!(
+        matches!(&created.shipping_address, Some(Address::Parts(parts)) if parts["city"] == "x")
+    );
+    assert_eq!(created.shipping_address, created.billing_address);
+}

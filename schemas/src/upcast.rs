@@ -78,6 +78,11 @@ impl Upcasters {
         Ok(())
     }
 
+    /// Whether there is a step of this type.
+    pub fn knows(&self, event_type: &str) -> bool {
+        self.steps.contains_key(event_type)
+    }
+
     /// The payload in the newest version that the steps lead to from its own. `event_type` is the
     /// canonical name. A payload without a step for its version is returned as it is, so one that
     /// is already newest, or newer than this program, passes.

@@ -2,12 +2,17 @@
 //!
 //! Owns the requests and their payloads. It must not know which of them an order accepts.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use super::{Request, TEXT_BYTES_MAX, short_id};
-use crate::events::{OrderCreated, Payload};
+use crate::events::{OrderCreated, Payload, newest};
 use crate::fields::Fields;
 use crate::violation::Violations;
+
+/// The newest version of an order's payload.
+const NEWEST_VERSION: i32 = 2;
 
 /// What can be asked of an order.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +64,14 @@ impl Request for OrderRequest {
                 if fields.get("customerId").is_some_and(Value::is_string) {
                     short_id(&mut fields, "customerId")?;
                 }
-                let created = OrderCreated::read_at("$.payload", payload, violations)?;
+                let payload = newest(OrderCreated::EVENT_TYPE, Cow::Borrowed(payload));
+                let created = OrderCreated::read_at("$.payload", &payload, violations)?;
+                if created.schema_version != NEWEST_VERSION {
+                    let found = created.schema_version;
+                    let why = format!("must be from 1 to {NEWEST_VERSION}, found {found}");
+                    violations.push("$.payload.schemaVersion".to_owned(), why);
+                    return None;
+                }
                 if created.order_id.as_deref().is_some_and(|id| Some(id) != aggregate_id) {
                     let why = "must be the command's aggregate, or be left out".to_owned();
                     violations.push("$.payload.orderId".to_owned(), why);

@@ -17,6 +17,7 @@ pub mod task;
 pub mod work_item;
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 
 use crate::catalogue;
 use crate::envelope::DomainEvent;
+use crate::upcast::Upcasters;
 use crate::validate;
 use crate::violation::{EventError, Violations};
 pub use agent_performance_metric::AgentPerformanceMetric;
@@ -53,13 +55,15 @@ pub trait Payload: Serialize + DeserializeOwned {
     /// Reports to `violations` what the schema cannot say; paths begin with `$.eventData`.
     fn rules(&self, _violations: &mut Violations) {}
 
-    /// Reads the payload of `event`. A `sessionId` that the payload leaves out is the envelope's.
+    /// Reads the payload of `event`, brought to the newest version of its type. A `sessionId` that the
+    /// payload leaves out is the envelope's.
     ///
     /// # Errors
     /// [`EventError::Invalid`] with every offending path. Send the record to the dead letters.
     fn of(event: &DomainEvent) -> Result<Self, EventError> {
         let mut violations = Violations::default();
-        let payload = Self::read_at(PAYLOAD, &with_session(event), &mut violations);
+        let data = newest(Self::EVENT_TYPE, with_session(event));
+        let payload = Self::read_at(PAYLOAD, &data, &mut violations);
         violations.finish(payload)
     }
 
@@ -92,6 +96,19 @@ pub trait Payload: Serialize + DeserializeOwned {
             Value::Object(object) => object,
             _ => unreachable!("a struct becomes an object"),
         }
+    }
+}
+
+/// The payload in the newest version of its type.
+pub(crate) fn newest<'d>(
+    event_type: &str,
+    data: Cow<'d, Map<String, Value>>,
+) -> Cow<'d, Map<String, Value>> {
+    static UPCASTERS: LazyLock<Upcasters> = LazyLock::new(Upcasters::platform);
+    if UPCASTERS.knows(event_type) {
+        Cow::Owned(UPCASTERS.apply(event_type, data.into_owned()))
+    } else {
+        data
     }
 }
 

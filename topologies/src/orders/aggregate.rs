@@ -13,7 +13,7 @@ use headwater_schemas::commands::{OrderCommand, OrderRequest, RejectionCode, Req
 use headwater_schemas::envelope::{DomainEvent, EventTime, Metadata, VERSION};
 use headwater_schemas::events::order::{Money, OrderItem, total};
 use headwater_schemas::events::{
-    Event, OrderCancelled, OrderConfirmed, OrderCreated, OrderDelivered, OrderShipped, Payload,
+    Event, OrderCancelled, OrderConfirmed, OrderDelivered, OrderShipped, Payload,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -162,8 +162,7 @@ impl Aggregate for OrderRow {
                 return reject(Conflict, format!("order {id} exists already"));
             }
             (OrderRequest::CreateOrder(created), None) => {
-                let created = OrderCreated { schema_version: 2, ..created.clone() };
-                return Ok(Some(Event::OrderCreated(created)));
+                return Ok(Some(Event::OrderCreated(created.clone())));
             }
             (_, None) => return reject(NotFound, format!("order {id} was not found")),
             (_, Some(order)) => order.status,

@@ -1,6 +1,7 @@
 //! What an order accepts, refuses and remembers; and random traces against a plain model.
 
 use headwater_schemas::commands::Reply;
+use headwater_schemas::events::OrderCreated;
 use proptest::prelude::*;
 
 use super::*;
