@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::thread::park_timeout;
+use std::time::{Duration, Instant};
 
 use headwater::error::BoxError;
 use headwater::shell::{Command, Process, Program, run_with};
@@ -12,6 +14,9 @@ use super::fulfillment::FulfillmentOptions;
 use super::services::Simulated;
 use super::*;
 use crate::client::{Client, ClientError};
+
+const WITHIN: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs the applications in a directory of their own while `check` asks them.
 fn run(name: &str, check: fn(&Process) -> Result<(), BoxError>) {
@@ -39,14 +44,18 @@ fn client(process: &Process) -> Result<Client, BoxError> {
     Ok(client)
 }
 
-/// Asks until the answer is as it is to be; the test's own deadline is the suite's.
+/// Asks until the answer is as it is to be.
 fn until(client: &Client, path: &str, what: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + WITHIN;
     loop {
-        match client.get_json(path) {
-            Ok(answer) if what(&answer) => return answer,
+        let last = client.get_json(path);
+        match &last {
+            Ok(answer) if what(answer) => return answer.clone(),
             Ok(_) | Err(ClientError::Refused { status: 404, .. }) => {}
             Err(error) => panic!("{path}: {error}"),
         }
+        assert!(Instant::now() < deadline, "{path} is still {last:?}");
+        park_timeout(LOOK);
     }
 }
 
