@@ -14,6 +14,8 @@ platform)
     export WORKFLOW_ITEM_MS="${WORKFLOW_ITEM_MS:-5000}"
     export WORKFLOW_REVIEW_MS="${WORKFLOW_REVIEW_MS:-5000}"
     export WORKFLOW_BACKOFF_MS="${WORKFLOW_BACKOFF_MS:-250}"
+    # Work that no agent ever takes is a dead letter within seconds.
+    export RETRY_DELAY_MS="${RETRY_DELAY_MS:-100}"
     ;;
 analytics)
     # Its event time runs ahead of the clock, and it shows the embedded log's topics.

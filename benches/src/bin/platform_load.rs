@@ -25,6 +25,7 @@ use headwater_benches::platform::traffic::{Mix, TOPICS, Traffic};
 use headwater_topologies::agents::{Behaviour, Simulated};
 use headwater_topologies::conventions;
 use headwater_topologies::platform::applications;
+use headwater_topologies::retry::policy::Policy;
 use headwater_topologies::saga::Timing;
 use headwater_topologies::workflow::WorkflowOptions;
 use serde_json::json;
@@ -97,7 +98,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     if is_good { Ok(()) } else { Err("the checker has findings".into()) }
 }
 
-/// What the `platform` binary hosts, with simulated agents that fail now and then and never hang.
+/// What the `platform` binary hosts, with simulated agents that fail now and then, never hang, and
+/// refuse nothing.
 fn start(dir: PathBuf, seed: u64) -> Result<Host, Box<dyn Error>> {
     let behaviour = Behaviour {
         seed,
@@ -106,14 +108,16 @@ fn start(dir: PathBuf, seed: u64) -> Result<Host, Box<dyn Error>> {
         failures: 20,
         fatal: 2,
         hangs: 0,
+        busy: 0,
+        unwilling: 0,
         rejections: 30,
         poor: 10,
         ..Behaviour::default()
     };
     let saga = Timing { backoff_ms: 200, ..Timing::default() };
     let options = WorkflowOptions { saga, ..WorkflowOptions::default() };
-    let mut hosted = Vec::new();
-    for application in applications(Arc::new(Simulated(behaviour)), options) {
+    let (retries, mut hosted) = (Policy::default(), Vec::new());
+    for application in applications(Arc::new(Simulated(behaviour)), options, retries) {
         let builder = StreamsBuilder::new();
         (application.topology)(&builder);
         let config = StreamsConfig::new(application.id);

@@ -12,7 +12,7 @@ use super::error::{Problem, QueryError};
 use super::parameters::{Parameter, ParameterKind as Kind};
 use super::port::StoreInfo;
 use super::reads::{AsOf, Page, PageRequest, StoreQueries, StoreQuery};
-use super::route::{Route, fault_of_path, shape_of_path};
+use super::route::{Method, Route, fault_of_path, shape_of_path};
 use super::topics;
 use crate::serde::KeyRange;
 use crate::store::{StoreKind, StoreView};
@@ -109,7 +109,7 @@ pub(super) fn topology_endpoints(
         }
         let first = path.split('/').nth(1).unwrap_or_default();
         // A body may be sent to `/tasks`, where the server itself only answers.
-        let is_shared = route.takes() && path == "/tasks";
+        let is_shared = route.method() == Method::Post && path == "/tasks";
         if RESERVED.contains(&first) && !is_shared {
             return refused(format!("`/{first}` belongs to the server; choose another word"));
         }
@@ -133,44 +133,51 @@ pub(super) fn topology_endpoints(
         } else {
             let ids = applications.iter().map(|id| &***id).collect::<Vec<_>>().join(", ");
             let (path, about) = (route.path(), route.about());
-            Endpoint::new(access_of(&**route), path, about, route.parameters(), move |_| {
-                Err(application_needed(&ids))
-            })
+            let refuse = move |_: &Call<'_>| Err(application_needed(&ids));
+            let access = access_of(&**route);
+            let endpoint = Endpoint::new(access, path, about, route.parameters(), refuse);
+            Endpoint { method: route.method(), ..endpoint }
         });
     }
     Ok(all)
 }
 
 fn access_of(route: &dyn Route) -> Access {
-    if route.takes() { Access::Write } else { Access::Read }
+    if route.method() == Method::Get { Access::Read } else { Access::Write }
 }
 
 /// Two routes of one shape would answer the same requests.
 fn shape_of(route: &dyn Route) -> String {
-    let method = if route.takes() { "POST " } else { "" };
-    format!("{method}{}", shape_of_path(route.path()))
+    format!("{:?} {}", route.method(), shape_of_path(route.path()))
 }
 
 fn topology_endpoint(path: String, owner: &Arc<str>, route: &Arc<dyn Route>) -> Endpoint {
     let (owner, handler) = (Arc::clone(owner), Arc::clone(route));
-    let access = access_of(&**route);
-    Endpoint::new(access, &path, route.about(), route.parameters(), move |call| {
-        if access == Access::Write {
-            return taken(&*handler, call);
-        }
+    let (access, method) = (access_of(&**route), route.method());
+    let answer = move |call: &Call<'_>| {
         let all = call.context.target.applications();
         let Some(application) = all.iter().find(|a| a.application_id == owner) else {
             let detail = format!("application `{owner}` does not run here any more");
             return Err(QueryError::new(Problem::UnknownApplication, detail));
         };
         let stores = StoreQueries::new(&*call.context.target, application);
+        if access == Access::Write {
+            return taken(&*handler, call, &stores);
+        }
         Answer::json(&handler.answer(&call.asked, &stores)?)
-    })
+    };
+    let endpoint = Endpoint::new(access, &path, route.about(), route.parameters(), answer);
+    Endpoint { method, ..endpoint }
 }
 
-fn taken(route: &dyn Route, call: &Call<'_>) -> Result<Answer, QueryError> {
+fn taken(
+    route: &dyn Route,
+    call: &Call<'_>,
+    stores: &StoreQueries<'_>,
+) -> Result<Answer, QueryError> {
     let context = call.context;
-    let taken = route.take(call.body, &call.asked, context.clock.now().wall_ms)?;
+    let now_ms = context.clock.now().wall_ms;
+    let taken = route.take_with(call.body, &call.asked, stores, now_ms)?;
     context.target.append(&taken.records, context.patience)?;
     Ok(Answer { status: 202, ..Answer::json(&taken.answer)? })
 }

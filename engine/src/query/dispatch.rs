@@ -17,9 +17,10 @@ use axum::routing::{MethodFilter, on};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::endpoint::{Access, Answer, Call, Context, Endpoint, Method};
+use super::endpoint::{Access, Answer, Call, Context, Endpoint};
 use super::error::{Problem, QueryError};
 use super::parameters::Parameters;
+use super::route::Method;
 use super::server::HttpLimits;
 use super::topics;
 use crate::config::Secret;
@@ -111,6 +112,7 @@ pub(super) fn router(
         let filter = match endpoint.method {
             Method::Get => MethodFilter::GET,
             Method::Post => MethodFilter::POST,
+            Method::Delete => MethodFilter::DELETE,
         };
         let (server, endpoint) = (Arc::clone(&server), Arc::new(endpoint));
         let path = endpoint.path.clone();
@@ -182,9 +184,9 @@ async fn answer(
     })?;
     let path = path.iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
     let asked = Parameters::read(path, parts.uri.query(), &endpoint.parameters)?;
-    let (body, room) = match endpoint.access {
-        Access::Probe | Access::Read => (Vec::new(), None),
-        Access::Write => {
+    let (body, room) = match endpoint.method {
+        Method::Get | Method::Delete => (Vec::new(), None),
+        Method::Post => {
             let (body, room) = read_body(server, &parts.headers, body).await?;
             (body, Some(room))
         }

@@ -12,15 +12,9 @@ use serde_json::{Value as Json, json};
 use super::error::{Problem, QueryError};
 use super::parameters::{Parameter, Parameters};
 use super::port::{ApplicationInfo, QueryTarget};
+use super::route::Method;
 use crate::metrics::Metrics;
 use crate::time::Clock;
-
-/// What is done with a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
-    Get,
-    Post,
-}
 
 /// Who may call, and on which threads it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +23,7 @@ pub(super) enum Access {
     Probe,
     /// Whoever may read.
     Read,
-    /// Whoever may write; has a JSON body.
+    /// Whoever may write; `POST` has a JSON body.
     Write,
 }
 

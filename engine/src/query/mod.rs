@@ -44,6 +44,6 @@ pub use port::{
     TaskRestore, TopologyInfo,
 };
 pub use reads::{AsOf, Page, PageRequest, Row, StoreQueries, StoreQuery};
-pub use route::{NewRecord, Route, Taken};
+pub use route::{Method, NewRecord, Route, Taken};
 pub use server::{HttpLimits, HttpOptions, HttpServer, ServerError};
 pub(crate) use topics::{await_log, refused_by_log};

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::endpoint::{Access, Endpoint, Method};
+use super::endpoint::{Access, Endpoint};
 use super::parameters::{LIMIT_DEFAULT, LIMIT_MAX, Parameter, ParameterKind};
+use super::route::Method;
 
 /// Describes these endpoints.
 pub(super) fn describe(endpoints: &[Endpoint]) -> Json {
@@ -13,6 +14,7 @@ pub(super) fn describe(endpoints: &[Endpoint]) -> Json {
         let method = match endpoint.method {
             Method::Get => "get",
             Method::Post => "post",
+            Method::Delete => "delete",
         };
         path[method] = operation(endpoint);
     }
@@ -56,6 +58,9 @@ fn operation(endpoint: &Endpoint) -> Json {
         },
     });
     if endpoint.access == Access::Write {
+        operation["security"] = json!([{ "token": [] }]);
+    }
+    if endpoint.method == Method::Post {
         let record = json!({ "$ref": "#/components/schemas/Record" });
         let many = json!({ "type": "array", "items": record });
         let schema = if endpoint.path.starts_with("/topics/") {
@@ -67,7 +72,6 @@ fn operation(endpoint: &Endpoint) -> Json {
             "required": true,
             "content": { "application/json": { "schema": schema } },
         });
-        operation["security"] = json!([{ "token": [] }]);
     }
     operation
 }

@@ -9,8 +9,8 @@ use super::reads::StoreQueries;
 use crate::record::Headers;
 
 /// A question that a topology answers in its own words, by `GET`, or something it can be told, by
-/// `POST`: then [`takes`](Self::takes) says so, and [`take`](Self::take) stands for
-/// [`answer`](Self::answer).
+/// `POST` or `DELETE`: then [`takes`](Self::takes) or [`method`](Self::method) says so, and
+/// [`take`](Self::take) stands for [`answer`](Self::answer).
 ///
 /// ```
 /// use headwater::query::{Parameter, ParameterKind, Parameters, QueryError, Route, StoreQueries};
@@ -59,8 +59,13 @@ pub trait Route: Send + Sync {
     fn takes(&self) -> bool {
         false
     }
-    /// Takes a body: the records to append, all or none, and the answer once they are in the log
-    /// for good, with status 202. `now_ms` is the wall clock. Runs as [`answer`](Self::answer) does.
+    /// How it is called; one that deletes says so here. A path may have a route of each method.
+    fn method(&self) -> Method {
+        if self.takes() { Method::Post } else { Method::Get }
+    }
+    /// Takes a body, an empty one of `DELETE`: the records to append, all or none, and the answer
+    /// once they are in the log for good, with status 202. `now_ms` is the wall clock. Runs as
+    /// [`answer`](Self::answer) does.
     ///
     /// # Errors
     /// Any [`QueryError`]; nothing is appended then.
@@ -68,6 +73,32 @@ pub trait Route: Send + Sync {
         let _ = (body, asked, now_ms);
         Err(QueryError::new(Problem::MethodNotAllowed, format!("{} takes nothing", self.path())))
     }
+    /// As [`take`](Self::take), and what a route implements in its place that looks at committed
+    /// rows first, such as to refuse what names none.
+    ///
+    /// # Errors
+    /// Any [`QueryError`]; nothing is appended then.
+    fn take_with(
+        &self,
+        body: &[u8],
+        asked: &Parameters,
+        stores: &StoreQueries<'_>,
+        now_ms: i64,
+    ) -> Result<Taken, QueryError> {
+        let _ = stores;
+        self.take(body, asked, now_ms)
+    }
+}
+
+/// How a route is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// It answers.
+    Get,
+    /// It takes a JSON body.
+    Post,
+    /// It takes parameters, and no body.
+    Delete,
 }
 
 /// What a route makes of a body.

@@ -9,6 +9,12 @@ pub enum AgentError {
         /// Its limit.
         limit_ms: u128,
     },
+    /// There is no room for more work.
+    #[error("{waiting} pieces of work wait already")]
+    Busy {
+        /// How many wait.
+        waiting: usize,
+    },
     /// It could not be started.
     #[error("the agent cannot be started: {reason}")]
     NotStarted {
@@ -64,6 +70,7 @@ impl AgentError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::TimedOut { .. } => "AGENT_TIMED_OUT",
+            Self::Busy { .. } => "AGENT_BUSY",
             Self::NotStarted { .. } => "AGENT_NOT_STARTED",
             Self::Crashed { .. } => "AGENT_CRASHED",
             Self::TooLarge { .. } => "AGENT_ANSWER_TOO_LARGE",

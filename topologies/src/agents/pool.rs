@@ -22,6 +22,9 @@ use super::{AgentError, Agents, Outcome, Reply, Work};
 /// Answers that are remembered after they were seen.
 const ANSWERS_MAX: usize = 4_096;
 
+/// Pieces of work that wait for a thread, at most; more are refused.
+const WAITING_MAX: usize = 10_000;
+
 /// An agent that is asked and answers, however long that takes.
 pub trait Agent: Send + Sync {
     /// Does the work. May block; ends early when `withdrawn` says that nobody waits any more.
@@ -116,6 +119,15 @@ impl Agents for Pool {
                 Some(outcome)
             }
         }
+    }
+
+    fn admit(&self, work: &Work, _waited_ms: i64) -> Result<(), AgentError> {
+        let desk = self.shared.desk();
+        let waiting = desk.queue.len();
+        if waiting < WAITING_MAX || desk.steps.contains_key(&work.step_id) {
+            return Ok(());
+        }
+        Err(AgentError::Busy { waiting })
     }
 
     fn withdraw(&self, step_id: Uuid) {

@@ -128,3 +128,22 @@ fn answers_that_were_seen_are_forgotten_oldest_first() {
     assert!(!desk.steps.contains_key(&Uuid::from_u128(2)));
     assert!(desk.steps.contains_key(&Uuid::from_u128(3)));
 }
+
+#[test]
+fn a_pool_in_which_too_much_waits_refuses_more_until_there_is_room() {
+    let bench = bench();
+    let first = u128::try_from(WAITING_MAX).expect("few");
+    for step in 0..=first {
+        assert_eq!(bench.pool.admit(&work(step), 0), Ok(()));
+        assert_eq!(bench.pool.ask(&work(step), 0), None);
+        if step == 0 {
+            bench.asked.recv().expect("it is at work");
+        }
+    }
+    let refused = bench.pool.admit(&work(first + 1), 0).expect_err("it is full");
+    assert_eq!(refused, AgentError::Busy { waiting: WAITING_MAX });
+    assert!(refused.is_retryable());
+    assert_eq!(bench.pool.admit(&work(first), 0), Ok(()), "it is known already");
+    bench.pool.withdraw(Uuid::from_u128(first));
+    assert_eq!(bench.pool.admit(&work(first + 1), 0), Ok(()));
+}

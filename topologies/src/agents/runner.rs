@@ -8,6 +8,10 @@
 //!   one step, and its answer has the same event id both times.
 //! * The answer, the end of the row and the note that the step is answered are one commit. An event
 //!   that comes again within [`ANSWER_RETENTION`] gets the known answer again, without execution.
+//! * Work that the agents have no room for is guarded ([`crate::retry::guard`]): it comes again after
+//!   a wait, and is a dead letter after the last. This is the platform's one step that depends on what
+//!   is outside of it, so the one where another try can help; the order of a session's steps does not
+//!   matter to it, and one that is refused must not hold up the others.
 //! * Each execution is also told as a metric, to `monitoring.events`.
 //! * A work item that is cancelled is withdrawn from its agent.
 
@@ -15,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headwater::dsl::{Consumed, StreamsBuilder};
+use headwater::dsl::StreamsBuilder;
 use headwater::processor::{
     InitContext, NodeError, Processor, ProcessorContext, Punctuated, Punctuation, PunctuationType,
 };
@@ -30,7 +34,7 @@ use headwater_schemas::events::{
 };
 use headwater_schemas::routing::topic_of;
 use headwater_schemas::topics::{
-    AGENT_RESPONSES, AGENT_TASKS_MANAGER, AGENT_TASKS_WORKER, MONITORING_EVENTS,
+    AGENT_RESPONSES, AGENT_TASKS_MANAGER, AGENT_TASKS_WORKER, MONITORING_EVENTS, Topic,
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -39,6 +43,8 @@ use super::{AgentError, Agents, Ask, Outcome, Reply, Work};
 use crate::conventions;
 use crate::outgoing::{Outgoing, send};
 use crate::platform_event::{PlatformEvent, event_keys, platform_events};
+use crate::retry::guard::{Guard, guard};
+use crate::retry::policy::{HandlerError, Policy};
 
 /// The application id.
 pub const APPLICATION: &str = "agent-runner";
@@ -58,27 +64,55 @@ const LOOK_MS: i64 = 20;
 /// Answers of one look; a commit may fall between two.
 const LOOK_MAX: usize = 256;
 
-/// Adds the runner of these agents to `b`.
-pub fn topology(b: &StreamsBuilder, agents: &Arc<dyn Agents>) {
+/// The topics whose records wait for agents that have no room.
+pub static GUARDED: [&Topic; 2] = [&AGENT_TASKS_MANAGER, &AGENT_TASKS_WORKER];
+
+/// Adds the runner of these agents to `b`; `policy` says when refused work is offered again.
+pub fn topology(b: &StreamsBuilder, agents: &Arc<dyn Agents>, policy: Policy) {
     conventions::follow(
         b,
         &[&AGENT_TASKS_MANAGER, &AGENT_TASKS_WORKER, &AGENT_RESPONSES, &MONITORING_EVENTS],
     );
+    for topic in GUARDED {
+        b.declare_topic(conventions::spec(&topic.retries()));
+    }
     let work = b.add_store(Stored::key_value(WORK_STORE, serdes::string(), serdes::json()));
     let kept = WindowSpec { size_ms: 1, retention_ms: saturating_ms(ANSWER_RETENTION) };
     let answers =
         b.add_store(Stored::window(ANSWER_STORE, kept, serdes::string(), platform_events()));
-    let consumed = || Consumed::with(event_keys(), platform_events());
+    let taken = |name: &str, topic| {
+        let (agents, events) = (Arc::clone(agents), platform_events());
+        let guarded = Guard::new(name, topic, event_keys(), events).policy(policy);
+        guard(b, guarded, move |session: &String, event: &PlatformEvent, now| {
+            admit(&*agents, session, event, now)
+        })
+    };
     let agents = Arc::clone(agents);
-    let told = b
-        .stream(&AGENT_TASKS_MANAGER.name, consumed())
-        .merge(b.stream(&AGENT_TASKS_WORKER.name, consumed()))
+    let told = taken("manager-intake", &AGENT_TASKS_MANAGER)
+        .merge(taken("worker-intake", &AGENT_TASKS_WORKER))
         .process(
             move || Run { work, answers, agents: Arc::clone(&agents), under_way: None },
             &[work.id(), answers.id()],
         )
         .named("run");
     send(told, &[&AGENT_RESPONSES, &MONITORING_EVENTS]);
+}
+
+/// Lets an event through that asks for no work, or for work that the agents take.
+fn admit(
+    agents: &dyn Agents,
+    session_id: &str,
+    event: &PlatformEvent,
+    now_ms: i64,
+) -> Result<Vec<PlatformEvent>, HandlerError> {
+    if let Some(work) = Work::of(event, session_id, event_time(now_ms)) {
+        let waited = now_ms.saturating_sub(event.event.metadata.timestamp.as_millis());
+        agents.admit(&work, waited).map_err(|error| match error.is_retryable() {
+            true => HandlerError::passing(error.to_string()),
+            false => HandlerError::new(error.code(), error.to_string()),
+        })?;
+    }
+    Ok(vec![event.clone()])
 }
 
 /// Work goes out, answers come back.

@@ -24,6 +24,10 @@ impl Agents for Noted {
         self.agents.ask(work, now_ms)
     }
 
+    fn admit(&self, work: &Work, waited_ms: i64) -> Result<(), AgentError> {
+        self.agents.admit(work, waited_ms)
+    }
+
     fn withdraw(&self, step_id: Uuid) {
         self.withdrawn.lock().expect("one thread").push(step_id);
     }
@@ -43,7 +47,7 @@ impl Bench {
         });
         let builder = StreamsBuilder::new();
         let port: Arc<dyn Agents> = Arc::<Noted>::clone(&agents);
-        topology(&builder, &port);
+        topology(&builder, &port, Policy::default());
         let topology = builder.build().expect("the topology has no mistakes");
         Self { driver: TopologyTestDriver::new(&topology).expect("it starts"), agents }
     }
@@ -193,6 +197,31 @@ fn a_request_that_cannot_be_read_is_a_dead_letter() {
     bench.wait(20);
     assert!(bench.answers().is_empty());
     assert_eq!(bench.driver.take(&AGENT_TASKS_WORKER.dead_letters().name).len(), 1);
+}
+
+#[test]
+fn work_that_the_agents_have_no_room_for_goes_to_the_retry_topic_and_others_go_on() {
+    let refusing = Behaviour { unwilling: 500, ..Behaviour::flawless(1) };
+    let mut bench = Bench::new(refusing);
+    for step in 1..=100 {
+        bench.item(step, 1);
+    }
+    let retries = bench.driver.take(&AGENT_TASKS_WORKER.retries().name);
+    let header = |name| retries[0].headers.last(name).and_then(|header| header.value.clone());
+    assert_eq!(header(headers::RETRY_AT).as_deref(), Some(&b"1000"[..]));
+    let why = header(headers::ERROR_MESSAGE).expect("a reason");
+    assert_eq!(&*why, b"RETRIABLE_EXCEPTION: 1 pieces of work wait already");
+    assert!((30..70).contains(&retries.len()), "{}", retries.len());
+    bench.wait(20);
+    assert_eq!(bench.answers().len() + retries.len(), 100);
+    assert!(bench.driver.take(&AGENT_TASKS_WORKER.dead_letters().name).is_empty());
+}
+
+#[test]
+fn what_asks_for_no_work_is_never_refused() {
+    let mut bench = Bench::new(Behaviour { unwilling: 1_000, ..Behaviour::flawless(1) });
+    bench.ask(2, "WorkItemCancelled", json!({"workItemId": "w", "taskId": "t", "reason": "r"}));
+    assert!(bench.driver.take(&AGENT_TASKS_WORKER.retries().name).is_empty());
 }
 
 #[test]

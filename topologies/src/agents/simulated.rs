@@ -15,6 +15,12 @@ use uuid::Uuid;
 
 use super::{AgentError, Agents, Ask, Outcome, Reply, Work};
 
+/// How long an agent that is busy takes no work, in milliseconds.
+const BUSY_MS: i64 = 1_500;
+
+/// Sets the draw of who takes work apart from that of what becomes of it.
+const ADMISSION: u128 = 1 << 127;
+
 /// What simulated agents do. Shares are in thousandths of all pieces of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behaviour {
@@ -30,6 +36,10 @@ pub struct Behaviour {
     pub fatal: u32,
     /// Work that is never answered.
     pub hangs: u32,
+    /// Work that is not taken at once, but a while later.
+    pub busy: u32,
+    /// Work that is never taken, though it always looks as if it might be.
+    pub unwilling: u32,
     /// Reviews that send results back.
     pub rejections: u32,
     /// Results that say of themselves that they are no success, for a gate to refuse.
@@ -48,6 +58,8 @@ impl Default for Behaviour {
             failures: 40,
             fatal: 5,
             hangs: 5,
+            busy: 20,
+            unwilling: 5,
             rejections: 60,
             poor: 20,
             items: 4,
@@ -65,6 +77,8 @@ impl Behaviour {
             failures: 0,
             fatal: 0,
             hangs: 0,
+            busy: 0,
+            unwilling: 0,
             rejections: 0,
             poor: 0,
             items: 4,
@@ -80,6 +94,16 @@ impl Agents for Simulated {
     fn ask(&self, work: &Work, now_ms: i64) -> Option<Outcome> {
         let (outcome, ends_at) = self.plan(work)?;
         (ends_at <= now_ms).then_some(outcome)
+    }
+
+    fn admit(&self, work: &Work, waited_ms: i64) -> Result<(), AgentError> {
+        let mut rng = self.rng(Uuid::from_u128(work.step_id.as_u128() ^ ADMISSION));
+        let draw = rng.random_range(0..1_000);
+        let Behaviour { busy, unwilling, .. } = self.0;
+        if draw < unwilling || draw < unwilling + busy && waited_ms < BUSY_MS {
+            return Err(AgentError::Busy { waiting: 1 });
+        }
+        Ok(())
     }
 
     fn withdraw(&self, _step_id: Uuid) {}
@@ -218,6 +242,17 @@ mod tests {
         let answer = agents.ask(&work(1), 1_050);
         assert!(answer.as_ref().is_some_and(|outcome| outcome.reply.is_ok()));
         assert_eq!(agents.ask(&work(1), 99_999), answer);
+    }
+
+    #[test]
+    fn work_that_a_busy_agent_refuses_it_takes_later_and_an_unwilling_one_never() {
+        let agents = Simulated(Behaviour { busy: 200, unwilling: 100, ..Behaviour::flawless(1) });
+        let refused = |waited_ms| {
+            (0..4_000).filter(|step| agents.admit(&work(*step), waited_ms).is_err()).count()
+        };
+        assert!((1_080..1_320).contains(&refused(BUSY_MS - 1)), "{}", refused(0));
+        assert!((320..480).contains(&refused(BUSY_MS)), "{}", refused(BUSY_MS));
+        assert_eq!(refused(BUSY_MS), refused(i64::MAX));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use headwater_topologies::platform::{Settings, applications, create_topics};
 
 fn main() -> ExitCode {
     let agents = Settings::read(&|name| std::env::var(name).ok())
-        .and_then(|settings| Ok((settings.start_agents()?, settings.workflow)));
-    let (agents, workflow) = match agents {
+        .and_then(|settings| Ok((settings.start_agents()?, settings.workflow, settings.retries)));
+    let (agents, workflow, retries) = match agents {
         Ok(chosen) => chosen,
         Err(error) => {
             return failed(&error, 2);
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         name: "platform",
         about: "Runs agents' workflows, sessions, quality gates and analytics in one process \
                 (AGENT_*, WORKFLOW_*: see docs/agents.md); `topics` makes its topics on Kafka",
-        applications: applications(agents, workflow),
+        applications: applications(agents, workflow, retries),
         commands: vec![Command {
             name: "demo",
             about: "Runs while tasks come in (DEMO_SECONDS, DEMO_RATE, DEMO_SEED)",

@@ -11,6 +11,7 @@ use std::time::Duration;
 use headwater::time::Clock;
 use serde_json::{Value, json};
 
+use super::failures::Failures;
 use crate::client::{Client, ClientError, pause};
 
 /// How long nothing is sent when nothing is due.
@@ -153,6 +154,7 @@ impl<'d> Demo<'d> {
         writeln!(out, "  workflows     {base}/sagas?state=EXECUTING   {base}/sagas/task-000000")?;
         writeln!(out, "  sessions      {base}/sessions/{prefix}-000000")?;
         writeln!(out, "  rollups       {base}/analytics?key={prefix}-000000")?;
+        writeln!(out, "  failures      {base}/retries   {base}/dlq")?;
         writeln!(out, "  what runs     {base}/apps   {base}/apps/agent-workflow/tasks")?;
         Ok(out.flush()?)
     }
@@ -220,12 +222,19 @@ impl<'d> Demo<'d> {
         Ok(sessions)
     }
 
-    /// Dead letters since the process began, as its metrics count them.
-    fn dead_letters(&self) -> Result<u64, ClientError> {
-        let metrics = self.client.get("/metrics")?;
-        let lines = metrics.lines();
-        let letters = lines.filter(|line| line.starts_with("stream_task_dead_letters_total"));
-        Ok(letters.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    fn failures(&self) -> Result<Failures, ClientError> {
+        let mut failures = Failures::default();
+        let rows = self.client.get_json("/retries")?;
+        rows["items"].as_array().into_iter().flatten().for_each(|row| failures.tried(row));
+        let mut queues = Vec::new();
+        self.pages("/dlq?", |row| {
+            failures.queue(row);
+            queues.extend(row["queue"].as_str().map(str::to_owned));
+        })?;
+        for queue in queues {
+            self.pages(&format!("/dlq/{queue}?"), |row| failures.letter(row))?;
+        }
+        Ok(failures)
     }
 
     /// Waits until every task has ended and its session says so too, or as long as one may.
@@ -240,7 +249,10 @@ impl<'d> Demo<'d> {
         let until = self.clock.now().monotonic + REST_MAX;
         while self.clock.now().monotonic < until && !is_stopping() {
             let sagas = self.sagas()?;
-            if sagas.ended() == sent && disagreements(sent, &sagas, &self.sessions()?).is_empty() {
+            if sagas.ended() == sent
+                && disagreements(sent, &sagas, &self.sessions()?).is_empty()
+                && self.failures()?.disagreements().is_empty()
+            {
                 break;
             }
             pause(PAUSE * 20);
@@ -250,7 +262,7 @@ impl<'d> Demo<'d> {
 
     fn summary(&self, out: &mut dyn Write, sent: u64) -> Result<(), DemoError> {
         let (sagas, sessions) = (self.sagas()?, self.sessions()?);
-        let letters = self.dead_letters()?;
+        let failures = self.failures()?;
         let listed = |counts: &BTreeMap<String, u64>| {
             let parts: Vec<_> = counts.iter().map(|(name, n)| format!("{name} {n}")).collect();
             parts.join(", ")
@@ -292,8 +304,11 @@ impl<'d> Demo<'d> {
             "  rollups          {:>8}   {} executions counted in them",
             sessions.rollups, sessions.executions
         )?;
-        writeln!(out, "  dead letters     {letters:>8}")?;
-        let wrong = disagreements(sent, &sagas, &sessions);
+        for line in failures.lines(self.client.base()) {
+            writeln!(out, "{line}")?;
+        }
+        let mut wrong = disagreements(sent, &sagas, &sessions);
+        wrong.extend(failures.disagreements());
         if wrong.is_empty() {
             let (completed, failed) = (sagas.count("COMPLETED"), sagas.count("FAILED"));
             writeln!(out, "  each task has one outcome: {completed} + {failed} = {sent}")?;

@@ -14,9 +14,13 @@
 //! POST /orders -> order-aggregate -> order-projection -> GET /orders
 //!                      |  ^
 //!                 order-fulfillment <-> order-services
+//!
+//! agent.tasks.* that no agent has room for -> retry-processor -> back, or *.dlq
+//! *.dlq -> dead-letter-manager -> GET /dlq, and back by command
 //! ```
 
 pub mod demo;
+mod failures;
 mod settings;
 
 use std::collections::BTreeSet;
@@ -35,9 +39,10 @@ use crate::agents::{Agents, runner};
 use crate::client::pause;
 use crate::coordinator::Publisher;
 use crate::coordinator::route::{EventsRoute, TasksRoute};
+use crate::retry::policy::Policy;
 use crate::workflow::route::{CorrelationRoute, SagaRoute, SagasRoute};
 use crate::workflow::{WorkflowOptions, topology as workflow};
-use crate::{analytics, conventions, orders, quality, session};
+use crate::{analytics, conventions, orders, quality, retry, session};
 
 pub use settings::{AgentChoice, Settings};
 
@@ -47,14 +52,18 @@ const SOURCE: &str = "coordinator";
 /// How often brokers are asked whether they are done.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Every application, with these agents.
-pub fn applications(agents: Arc<dyn Agents>, options: WorkflowOptions) -> Vec<Application> {
+/// Every application, with these agents; `retries` says when work that they refuse is offered again.
+pub fn applications(
+    agents: Arc<dyn Agents>,
+    options: WorkflowOptions,
+    retries: Policy,
+) -> Vec<Application> {
     let gates = options.gates.clone();
     let mut all = vec![
         workflow_application(options),
         Application {
             id: runner::APPLICATION,
-            topology: Arc::new(move |b: &StreamsBuilder| runner::topology(b, &agents)),
+            topology: Arc::new(move |b: &StreamsBuilder| runner::topology(b, &agents, retries)),
             routes: Vec::new(),
         },
         Application {
@@ -65,6 +74,8 @@ pub fn applications(agents: Arc<dyn Agents>, options: WorkflowOptions) -> Vec<Ap
         session::aggregate_application(),
         session::projection_application(),
         analytics::application(),
+        retry::retry_application(&runner::GUARDED, retries),
+        retry::manager_application(),
     ];
     all.extend(orders::applications());
     all
@@ -98,7 +109,9 @@ pub fn create_topics() -> Result<(), BoxError> {
         return Ok(());
     }
     let opened = OpenLog::open(&environment.host, BTreeSet::new())?;
-    let ticket = opened.log().create_topics(conventions::catalogue());
+    let mut topics = conventions::catalogue();
+    topics.extend(runner::GUARDED.iter().map(|topic| conventions::spec(&topic.retries())));
+    let ticket = opened.log().create_topics(topics);
     let made = loop {
         match ticket.poll() {
             Poll::Done(made) => break made.map_err(BoxError::from),

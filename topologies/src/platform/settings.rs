@@ -12,6 +12,7 @@ use headwater::time::SystemClock;
 use crate::agents::command::CommandAgent;
 use crate::agents::http::HttpAgent;
 use crate::agents::{Agent, Agents, Behaviour, Pool, Simulated};
+use crate::retry::policy::Policy;
 use crate::workflow::{Dispatch, WorkflowOptions};
 
 /// Who works.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub threads: usize,
     /// The workflow's.
     pub workflow: WorkflowOptions,
+    /// When work that no agent has room for is offered again.
+    pub retries: Policy,
 }
 
 impl Settings {
@@ -70,8 +73,13 @@ impl Settings {
                 reader.mistakes.push(why);
             }
         }
+        let mut retries = Policy::default();
+        retries.first_delay_ms = reader.number("RETRY_DELAY_MS", retries.first_delay_ms);
+        if retries.first_delay_ms < 1 {
+            reader.mistakes.push("RETRY_DELAY_MS must be at least 1 ms".to_owned());
+        }
         if reader.mistakes.is_empty() {
-            Ok(Self { agents, limit, threads, workflow })
+            Ok(Self { agents, limit, threads, workflow, retries })
         } else {
             Err(reader.mistakes.join("; ").into())
         }
@@ -157,6 +165,7 @@ mod tests {
         let settings = read(&[]).expect("good");
         assert_eq!(settings.agents, AgentChoice::Simulated(Behaviour::default()));
         assert_eq!(settings.workflow, WorkflowOptions::default());
+        assert_eq!(settings.retries, Policy::default());
     }
 
     #[test]
@@ -178,9 +187,12 @@ mod tests {
             ("AGENT_THREADS", "many"),
             ("WORKFLOW_ITEM_MS", "0"),
             ("WORKFLOW_DISPATCH", "zigzag"),
+            ("RETRY_DELAY_MS", "-1"),
         ]);
         let mistakes = found.expect_err("mistakes");
-        for name in ["AGENT_URL", "AGENT_THREADS", "WORKFLOW_ITEM_MS", "WORKFLOW_DISPATCH"] {
+        for name in
+            ["AGENT_URL", "AGENT_THREADS", "WORKFLOW_ITEM_MS", "WORKFLOW_DISPATCH", "RETRY_DELAY"]
+        {
             assert!(mistakes.contains(name), "{mistakes}");
         }
         assert!(read(&[("AGENT_URL", "https://y")]).is_err());

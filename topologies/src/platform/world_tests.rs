@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headwater::query::{Parameters, Route};
-use headwater::testing::TopologyTestDriver;
+use headwater::testing::{TestBytes, TopologyTestDriver};
 use headwater_schemas::envelope::DomainEvent;
 use headwater_schemas::topics::{
     AGENT_RESPONSES, AGENT_TASKS_MANAGER, AGENT_TASKS_WORKER, QUALITY_GATES, SESSION_COMMANDS,
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::agents::{Behaviour, Simulated};
+use crate::retry::delay::Totals;
 use crate::saga::{SagaState, Timing};
 use crate::workflow::WorkflowRecord;
 
@@ -70,12 +71,15 @@ impl World {
             failures: 120,
             fatal: 20,
             hangs: 30,
+            busy: 60,
+            unwilling: 30,
             rejections: 150,
             poor: 80,
             ..Behaviour::default()
         };
         let mut drivers = BTreeMap::new();
-        for application in applications(Arc::new(Simulated(behaviour)), options) {
+        for application in applications(Arc::new(Simulated(behaviour)), options, Policy::default())
+        {
             let builder = StreamsBuilder::new();
             (application.topology)(&builder);
             let topology = builder.build().expect("the topology has no mistakes");
@@ -113,11 +117,18 @@ impl World {
             for writer in &names {
                 for topic in TOPICS {
                     let driver = self.drivers.get_mut(writer).expect("it runs");
-                    let letters = driver.take(&topic.dead_letters().name);
-                    assert!(letters.is_empty(), "{letters:?}");
+                    let aside = [topic.retries(), topic.dead_letters()];
+                    let failed = aside.each_ref().map(|topic| driver.take(&topic.name));
+                    for (topic, records) in aside.iter().zip(failed) {
+                        moved |= !records.is_empty();
+                        self.set_aside(topic, records);
+                    }
+                    let driver = self.drivers.get_mut(writer).expect("it runs");
                     for record in driver.take(&topic.name) {
                         moved = true;
-                        self.note(topic, record.value.as_deref().expect("a document"));
+                        if *writer != retry::RETRIES {
+                            self.note(topic, record.value.as_deref().expect("a document"));
+                        }
                         // A driver has read back what it wrote itself.
                         for reader in readers(&topic.name).iter().filter(|r| *r != writer) {
                             let driver = self.drivers.get_mut(reader).expect("it runs");
@@ -133,6 +144,28 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// Gives failed records to whoever retries or keeps them.
+    fn set_aside(&mut self, topic: &Topic, records: Vec<TestBytes>) {
+        let application =
+            if topic.name.ends_with(".retry") { retry::RETRIES } else { retry::MANAGER };
+        for record in records {
+            assert!(topic.name.starts_with("agent.tasks."), "{}: {record:?}", topic.name);
+            let driver = self.drivers.get_mut(application).expect("it runs");
+            let (key, value) = (record.key.as_deref(), record.value.as_deref());
+            driver
+                .pipe(&topic.name, key, value, record.timestamp, &record.headers)
+                .expect("it goes on");
+        }
+    }
+
+    /// What came to be tried again, how much of it went back, and how much was given up.
+    fn retries(&self) -> Totals {
+        let stores = runner::GUARDED.iter().map(|topic| format!("retries.{}", topic.name));
+        let rows = stores.flat_map(|store| self.rows(retry::RETRIES, &store));
+        let read = |row| serde_json::from_value::<Totals>(row).expect("totals");
+        rows.map(read).fold(Totals::default(), Totals::and)
     }
 
     fn note(&mut self, topic: &'static Topic, value: &[u8]) {
@@ -176,7 +209,7 @@ impl World {
 
 #[test]
 fn each_task_has_one_outcome_and_workflow_log_and_session_agree_on_it() {
-    let (mut completed, mut failed) = (0, 0);
+    let (mut completed, mut failed, mut all) = (0, 0, Totals::default());
     for seed in 1..=5 {
         let mut world = World::new(seed);
         for task in 0..30 {
@@ -217,8 +250,19 @@ fn each_task_has_one_outcome_and_workflow_log_and_session_agree_on_it() {
             }
         }
         assert_eq!(views, expected, "seed {seed}");
+        // Whatever is refused for ever is refused for the last time by now.
+        for _ in 0..10 {
+            world.wait(5_000);
+            world.disturb();
+        }
+        let totals = world.retries();
+        assert_eq!((totals.waiting(), totals.taken), (0, totals.sent_back + totals.given_up));
+        let letters = world.rows(retry::MANAGER, retry::manager::LETTERS).len();
+        assert_eq!(u64::try_from(letters), Ok(totals.given_up), "seed {seed}");
+        all = all.and(totals);
         completed += expected.values().filter(|status| *status == "completed").count();
         failed += expected.values().filter(|status| *status == "failed").count();
     }
     assert!(completed > 50 && failed > 10, "{completed} completed, {failed} failed");
+    assert!(all.sent_back > 20 && all.given_up > 5, "{all:?}");
 }

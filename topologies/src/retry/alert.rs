@@ -59,9 +59,9 @@ struct Bucket {
 }
 
 impl ErrorRate {
-    /// Notes one record. The percentage of failures in the window, rounded, if that is too much and
-    /// to be told.
-    pub fn note(&mut self, failed: bool, now_ms: i64) -> Option<u64> {
+    /// Notes so many records, of which so many failed. The percentage of failures in the window,
+    /// rounded, if that is too much and to be told.
+    pub fn note(&mut self, records: u64, failed: u64, now_ms: i64) -> Option<u64> {
         let since_ms = now_ms - now_ms.rem_euclid(BUCKET_MS);
         let oldest = now_ms.saturating_sub(WINDOW_MS);
         self.buckets.retain(|bucket| bucket.since_ms > oldest && bucket.since_ms <= since_ms);
@@ -69,12 +69,12 @@ impl ErrorRate {
             self.buckets.push_back(Bucket { since_ms, records: 0, failed: 0 });
         }
         let newest = self.buckets.back_mut().expect("there is one of now");
-        newest.records += 1;
-        newest.failed += u64::from(failed);
+        newest.records += records;
+        newest.failed += failed;
         let records: u64 = self.buckets.iter().map(|bucket| bucket.records).sum();
         let failures: u64 = self.buckets.iter().map(|bucket| bucket.failed).sum();
         let too_many = records >= RECORDS_MIN && failures * 100 > records * PERCENT_MAX;
-        (failed && too_many && self.told.again(now_ms))
+        (failed > 0 && too_many && self.told.again(now_ms))
             .then(|| (failures * 100 + records / 2) / records)
     }
 }
@@ -127,38 +127,32 @@ mod tests {
     #[test]
     fn more_than_a_tenth_of_twenty_records_is_told_once_in_five_minutes() {
         let mut rate = ErrorRate::default();
-        let noted: Vec<_> = (0..19).map(|n| rate.note(n % 2 == 0, 1_000)).collect();
+        let noted: Vec<_> = (0..19).map(|n| rate.note(1, (n + 1) % 2, 1_000)).collect();
         assert!(noted.iter().all(Option::is_none), "too few to say");
-        assert_eq!(rate.note(true, 1_000), Some(55));
-        assert_eq!(rate.note(true, 2_000), None, "told already");
-        assert_eq!(rate.note(true, 1_000 + REPEAT_MS - 1), None, "told already");
-        assert_eq!(rate.note(false, 1_000 + REPEAT_MS), None, "a record that went well");
+        assert_eq!(rate.note(1, 1, 1_000), Some(55));
+        assert_eq!(rate.note(1, 1, 2_000), None, "told already");
+        assert_eq!(rate.note(1, 1, 1_000 + REPEAT_MS - 1), None, "told already");
+        assert_eq!(rate.note(1, 0, 1_000 + REPEAT_MS), None, "a record that went well");
     }
 
     #[test]
     fn a_tenth_is_not_too_much_and_old_failures_do_not_count() {
         let mut rate = ErrorRate::default();
         for n in 0..100 {
-            assert_eq!(rate.note(n % 10 == 9, 0), None, "{n}");
+            assert_eq!(rate.note(1, u64::from(n % 10 == 9), 0), None, "{n}");
         }
-        assert_eq!(rate.note(true, 0), Some(11));
+        assert_eq!(rate.note(1, 1, 0), Some(11));
         let mut rate = ErrorRate::default();
-        for _ in 0..19 {
-            rate.note(true, 0);
-        }
-        for _ in 0..30 {
-            rate.note(false, WINDOW_MS + BUCKET_MS);
-        }
-        assert_eq!(rate.note(true, WINDOW_MS + BUCKET_MS), None, "1 of 31");
+        rate.note(19, 19, 0);
+        rate.note(30, 0, WINDOW_MS + BUCKET_MS);
+        assert_eq!(rate.note(1, 1, WINDOW_MS + BUCKET_MS), None, "1 of 31");
     }
 
     #[test]
     fn a_clock_that_jumps_neither_panics_nor_silences_alerts() {
         let mut rate = ErrorRate::default();
         for now in [i64::MAX, 0, i64::MIN + BUCKET_MS, 5_000] {
-            for _ in 0..RECORDS_MIN {
-                rate.note(true, now);
-            }
+            rate.note(RECORDS_MIN, RECORDS_MIN, now);
         }
         let mut told = Told::default();
         assert!(told.again(1_000_000) && !told.again(1_000_001));

@@ -10,6 +10,7 @@
 //!   delayed.<topic>         |
 //!   attempts.<topic>        +-- no retry left --> <topic>.dlq
 //!   delays.<topic> (timers)
+//!   retries.<topic> (what has become of them all)
 //! ```
 
 use headwater::dsl::{Produced, StreamsBuilder};
@@ -44,7 +45,9 @@ pub fn retries(b: &StreamsBuilder, topic: &Topic, policy: Policy) {
     let attempts =
         b.add_store(Stored::key_value(store("attempts"), serdes::string(), serdes::json()));
     let timers = b.add_store(Stored::wall_clock_timers(store("delays"), raw()));
-    let stores = [delayed.id(), attempts.id(), timers.id()];
+    let totals =
+        b.add_store(Stored::key_value(totals_store(name), serdes::string(), serdes::json()));
+    let stores = [delayed.id(), attempts.id(), timers.id(), totals.id()];
     let (own, letters) = (name.to_string(), topic.dead_letters().name.to_string());
     let to = [own.clone(), letters.clone()];
     b.stream(&topic.retries().name, raw_records())
@@ -56,6 +59,7 @@ pub fn retries(b: &StreamsBuilder, topic: &Topic, policy: Policy) {
                 delayed,
                 attempts,
                 timers,
+                totals,
             },
             &stores,
         )
@@ -65,6 +69,40 @@ pub fn retries(b: &StreamsBuilder, topic: &Topic, policy: Policy) {
             |_, routed: &Routed| routed.topic.clone(),
             Produced::with(raw(), routed()),
         );
+}
+
+/// The store of the [`Totals`] of a topic: a row in each partition.
+pub(super) fn totals_store(topic: &str) -> String {
+    format!("retries.{topic}")
+}
+
+/// What has become of the records that came to be tried again; one that fails again comes anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// How many came.
+    pub taken: u64,
+    /// How many went back to their topic.
+    pub sent_back: u64,
+    /// How many were given up.
+    pub given_up: u64,
+}
+
+impl Totals {
+    /// How many wait.
+    pub fn waiting(&self) -> u64 {
+        self.taken.saturating_sub(self.sent_back).saturating_sub(self.given_up)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            taken: self.taken + other.taken,
+            sent_back: self.sent_back + other.sent_back,
+            given_up: self.given_up + other.given_up,
+        }
+    }
 }
 
 /// How often a record was sent out again.
@@ -82,6 +120,7 @@ struct Delay {
     delayed: StoreHandle<KeyValueStore<String, KeptRecord>>,
     attempts: StoreHandle<KeyValueStore<String, Attempts>>,
     timers: TimerHandle<RawKey>,
+    totals: StoreHandle<KeyValueStore<String, Totals>>,
 }
 
 type Context<'c, 't> = ProcessorContext<'c, 't, RawKey, Routed>;
@@ -99,7 +138,10 @@ impl Processor<RawKey, RawValue, RawKey, Routed> for Delay {
         let print = print(record.key, record.value);
         let (id, retries) = self.known(&record, print, ctx)?;
         let timer = Some(id.clone().into_bytes());
+        let mut total = Totals { taken: 1, ..Totals::default() };
         if retries >= self.policy.retries_max {
+            total.given_up = 1;
+            self.count(total, ctx)?;
             ctx.store(self.attempts).delete(&id)?;
             ctx.store(self.timers).cancel(&timer, FORGET)?;
             let why = header(record.headers, headers::ERROR_MESSAGE).unwrap_or_default();
@@ -108,6 +150,7 @@ impl Processor<RawKey, RawValue, RawKey, Routed> for Delay {
             let headers = given_up(record.headers, topic, &why, retries, wall);
             return send(&self.letters, &record, &headers, ctx);
         }
+        self.count(total, ctx)?;
         let wall = ctx.wall_clock();
         let due = match header(record.headers, headers::RETRY_AT).and_then(|at| at.parse().ok()) {
             Some(at) => i64::clamp(at, wall, wall.saturating_add(self.policy.delay_max_ms.max(0))),
@@ -130,6 +173,7 @@ impl Processor<RawKey, RawValue, RawKey, Routed> for Delay {
         }
         let Some(kept) = ctx.store(self.delayed).get(&id)? else { return Ok(()) };
         ctx.store(self.delayed).delete(&id)?;
+        self.count(Totals { sent_back: 1, ..Totals::default() }, ctx)?;
         let retries = ctx.store(self.attempts).get(&id)?.map_or(1, |attempts| attempts.retries);
         let forget_at = ctx.wall_clock().saturating_add(FORGET_MS);
         ctx.store(self.timers).set(timer.key, FORGET, forget_at)?;
@@ -143,6 +187,11 @@ impl Processor<RawKey, RawValue, RawKey, Routed> for Delay {
 }
 
 impl Delay {
+    fn count(&self, more: Totals, ctx: &mut Context<'_, '_>) -> Result<(), NodeError> {
+        let totals = ctx.store(self.totals).get(&self.topic)?.unwrap_or_default();
+        ctx.store(self.totals).put(&self.topic, &totals.and(more))
+    }
+
     /// The record's id, and how often it was sent out again.
     fn known(
         &self,

@@ -17,22 +17,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use headwater::dsl::{KStream, Produced, StreamsBuilder};
-use headwater::processor::{NodeError, Processor, ProcessorContext, Timer};
+use headwater::processor::{
+    InitContext, NodeError, Processor, ProcessorContext, Punctuated, Punctuation, PunctuationType,
+    Timer,
+};
 use headwater::record::{Headers, Record};
 use headwater::serde::{SharedSerde, serdes};
 use headwater::store::{KeyValueStore, StoreHandle, Stored, TimerHandle};
-use headwater_schemas::envelope::DomainEvent;
 use headwater_schemas::headers;
-use headwater_schemas::topics::{MONITORING_EVENTS, Topic};
+use headwater_schemas::topics::Topic;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::alert::{self, ErrorRate};
 use super::given_up;
 use super::policy::{HandlerError, Policy};
+use super::rate::{self, Counts};
 use super::record::{KeptRecord, RawKey, RawValue, Routed, header, raw, raw_records, routed, with};
-use crate::outgoing::event_headers;
-use crate::platform_event::{PlatformEvent, event_keys, platform_events};
 
 /// So many records of one key are handled at once when a wait is over.
 const AT_ONCE: usize = 32;
@@ -85,8 +85,9 @@ impl<K: 'static, V: 'static> Guard<K, V> {
 }
 
 /// Gives every record of a topic to `handler`; the stream is of what it makes of them, each with its
-/// record's time and headers. The handler must be pure: it may run again for a transaction that was
-/// aborted. One that panics fails.
+/// record's time and headers. The handler is also told the wall clock, in epoch milliseconds. It must
+/// be pure but for what others do meanwhile: it may run again for a transaction that was aborted. One
+/// that panics fails.
 ///
 /// ```
 /// use headwater::dsl::{Produced, StreamsBuilder};
@@ -97,7 +98,7 @@ impl<K: 'static, V: 'static> Guard<K, V> {
 ///
 /// let b = StreamsBuilder::new();
 /// let guarded = Guard::new("halve", &TASK_COMPLETED, string(), i64()).in_order();
-/// guard(&b, guarded, |_, number| match number % 2 {
+/// guard(&b, guarded, |_, number, _| match number % 2 {
 ///     0 => Ok(vec![number / 2]),
 ///     _ => Err(HandlerError::new("VALIDATION", "an odd number has no half")),
 /// })
@@ -108,7 +109,7 @@ impl<K: 'static, V: 'static> Guard<K, V> {
 pub fn guard<K, V, W>(
     b: &StreamsBuilder,
     guard: Guard<K, V>,
-    handler: impl Fn(&K, &V) -> Result<Vec<W>, HandlerError> + Send + Sync + 'static,
+    handler: impl Fn(&K, &V, i64) -> Result<Vec<W>, HandlerError> + Send + Sync + 'static,
 ) -> KStream<'_, K, W>
 where
     K: Clone + 'static,
@@ -117,8 +118,8 @@ where
 {
     let Guard { name, topic, key, value, policy, in_order, letters } = guard;
     let store = |what: &str| format!("{name}-{what}");
-    let rates = b.add_store(Stored::key_value(store("rates"), serdes::string(), serdes::json()));
-    let mut stores = vec![rates.id()];
+    let counts = b.add_store(Stored::key_value(store("counts"), serdes::string(), serdes::json()));
+    let mut stores = vec![counts.id()];
     let queue = in_order.then(|| Queue {
         lines: b.add_store(Stored::key_value(store("lines"), raw(), serdes::json())),
         waiting: b.add_store(Stored::key_value(
@@ -131,12 +132,12 @@ where
     stores.extend(queue.iter().flat_map(|q| [q.lines.id(), q.waiting.id(), q.timers.id()]));
     let retries = topic.retries().name.to_string();
     let source = b.stream(&topic.name, raw_records());
-    let (handler, own, service) = (Arc::new(handler), topic.name.to_string(), name.clone());
+    let (handler, own) = (Arc::new(handler), topic.name.to_string());
+    let counted = own.clone();
     let to = [retries.clone(), letters.clone()];
     let outcomes = source
         .process(
             move || Stage {
-                name: service.clone(),
                 topic: own.clone(),
                 retries: retries.clone(),
                 letters: letters.clone(),
@@ -144,7 +145,7 @@ where
                 value: value.clone(),
                 policy,
                 handler: Arc::clone(&handler),
-                rates,
+                counts,
                 queue,
                 _types: PhantomData,
             },
@@ -156,9 +157,11 @@ where
         |_, routed: &Routed| routed.topic.clone(),
         Produced::with(raw(), routed()),
     );
-    outcomes
-        .flat_map(|_, outcome: &Outcome<K, W>| outcome.alert())
-        .to(&MONITORING_EVENTS.name, Produced::with(event_keys(), platform_events()));
+    let counts = outcomes.flat_map(move |_, outcome: &Outcome<K, W>| match outcome {
+        Outcome::Counted(counts) => Some((counted.clone(), counts.clone())),
+        _ => None,
+    });
+    rate::watch(counts, b, &name);
     outcomes.flat_map(|_, outcome: &Outcome<K, W>| outcome.handled())
 }
 
@@ -166,7 +169,7 @@ where
 enum Outcome<K, W> {
     Handled(K, W),
     SetAside(Routed),
-    Alert(Box<DomainEvent>),
+    Counted(Counts),
 }
 
 impl<K: Clone, W: Clone> Outcome<K, W> {
@@ -182,12 +185,6 @@ impl<K: Clone, W: Clone> Outcome<K, W> {
             Self::SetAside(routed) => Some((key.clone(), routed.clone())),
             _ => None,
         }
-    }
-
-    fn alert(&self) -> Option<(String, PlatformEvent)> {
-        let Self::Alert(event) = self else { return None };
-        let payload = headwater_schemas::events::Event::of(event).ok()?;
-        Some((event.aggregate_id.clone(), PlatformEvent { event: (**event).clone(), payload }))
     }
 }
 
@@ -210,7 +207,6 @@ struct Queue {
 }
 
 struct Stage<K, V, W, F> {
-    name: String,
     topic: String,
     retries: String,
     letters: String,
@@ -218,7 +214,8 @@ struct Stage<K, V, W, F> {
     value: SharedSerde<V>,
     policy: Policy,
     handler: Arc<F>,
-    rates: StoreHandle<KeyValueStore<String, ErrorRate>>,
+    /// What was counted and not told yet, by topic.
+    counts: StoreHandle<KeyValueStore<String, Counts>>,
     queue: Option<Queue>,
     _types: PhantomData<fn() -> W>,
 }
@@ -231,10 +228,29 @@ where
     K: Clone + 'static,
     V: 'static,
     W: Clone + 'static,
-    F: Fn(&K, &V) -> Result<Vec<W>, HandlerError> + Send + Sync,
+    F: Fn(&K, &V, i64) -> Result<Vec<W>, HandlerError> + Send + Sync,
 {
     fn timers(&self) -> Vec<TimerHandle<RawKey>> {
         self.queue.iter().map(|queue| queue.timers).collect()
+    }
+
+    fn init(&mut self, ctx: &mut InitContext<'_>) -> Result<(), NodeError> {
+        ctx.schedule(PunctuationType::WallClockTime, rate::TELL_MS, None).map(drop)
+    }
+
+    /// Tells what was counted.
+    fn punctuate(
+        &mut self,
+        _: Punctuation<'_>,
+        ctx: &mut Context<'_, '_, K, W>,
+    ) -> Result<Punctuated, NodeError> {
+        if let Some(counts) = ctx.store(self.counts).get(&self.topic)? {
+            ctx.store(self.counts).delete(&self.topic)?;
+            let (outcome, timestamp) = (Outcome::Counted(counts), ctx.wall_clock().max(0));
+            let headers = Headers::empty();
+            ctx.forward(Record { key: &None, value: &outcome, timestamp, headers })?;
+        }
+        Ok(Punctuated::Done)
     }
 
     fn process(
@@ -323,7 +339,7 @@ where
     K: Clone + 'static,
     V: 'static,
     W: Clone + 'static,
-    F: Fn(&K, &V) -> Result<Vec<W>, HandlerError> + Send + Sync,
+    F: Fn(&K, &V, i64) -> Result<Vec<W>, HandlerError> + Send + Sync,
 {
     /// Runs the handler, forwards what it makes, and counts how it went.
     fn handle(
@@ -331,11 +347,11 @@ where
         record: &Raw<'_>,
         ctx: &mut Context<'_, '_, K, W>,
     ) -> Result<Result<(), HandlerError>, NodeError> {
-        let made = self.run(record);
-        let wall = ctx.wall_clock();
-        let mut rate = ctx.store(self.rates).get(&self.topic)?.unwrap_or_default();
-        let too_high = rate.note(made.is_err(), wall);
-        ctx.store(self.rates).put(&self.topic, &rate)?;
+        let made = self.run(record, ctx.wall_clock());
+        let failure = made.as_ref().err().map(|error| self.about(record, error, ctx));
+        let mut counts = ctx.store(self.counts).get(&self.topic)?.unwrap_or_default();
+        counts.note(failure);
+        ctx.store(self.counts).put(&self.topic, &counts)?;
         match made {
             Ok((key, made)) => {
                 for value in made {
@@ -344,23 +360,18 @@ where
                 }
                 Ok(Ok(()))
             }
-            Err(error) => {
-                if let Some(percent) = too_high {
-                    self.alert(record, &error, percent, ctx)?;
-                }
-                Ok(Err(error))
-            }
+            Err(error) => Ok(Err(error)),
         }
     }
 
-    fn run(&self, record: &Raw<'_>) -> Result<(K, Vec<W>), HandlerError> {
+    fn run(&self, record: &Raw<'_>, wall_ms: i64) -> Result<(K, Vec<W>), HandlerError> {
         let unreadable = |field: &str, error: &dyn std::fmt::Display| {
             HandlerError::new("DESERIALIZATION", format!("{field} cannot be read: {error}"))
         };
         let key = self.key.decode(record.key.as_deref()).map_err(|e| unreadable("key", &e))?;
         let value =
             self.value.decode(record.value.as_deref()).map_err(|e| unreadable("value", &e))?;
-        match catch_unwind(AssertUnwindSafe(|| (self.handler)(&key, &value))) {
+        match catch_unwind(AssertUnwindSafe(|| (self.handler)(&key, &value, wall_ms))) {
             Ok(made) => made.map(|made| (key, made)),
             Err(_) => Err(HandlerError::new("PANIC", "the handler panicked")),
         }
@@ -409,30 +420,22 @@ where
         ctx.forward(record.with_value(&outcome).with_headers(headers))
     }
 
-    fn alert(
+    /// Where a record failed, and why.
+    fn about(
         &self,
         record: &Raw<'_>,
         error: &HandlerError,
-        percent: u64,
         ctx: &mut Context<'_, '_, K, W>,
-    ) -> Result<(), NodeError> {
-        let wall = ctx.wall_clock();
-        let key = record.key.as_deref().map(String::from_utf8_lossy);
-        let context = json!({
+    ) -> Value {
+        json!({
             "topic": self.topic,
             "partition": ctx.partition(),
             "offset": ctx.place().map(|place| place.offset),
-            "key": key,
+            "key": record.key.as_deref().map(String::from_utf8_lossy),
             "error": error.to_string(),
             "timestamp": record.timestamp,
             "retryCount": retry_count(record.headers),
-        });
-        tracing::warn!(topic = self.topic, percent, "error rate is high");
-        let event = alert::error_rate(&self.topic, percent, wall, context);
-        let headers = event_headers(&event, &self.name);
-        let outcome: Outcome<K, W> = Outcome::Alert(Box::new(event));
-        let timestamp = wall.max(0);
-        ctx.forward(record.with_value(&outcome).with_timestamp(timestamp).with_headers(&headers))
+        })
     }
 }
 

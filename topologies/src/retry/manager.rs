@@ -92,6 +92,15 @@ pub struct DeadLetterMessage {
 pub struct QueueRow {
     /// How many there are.
     pub size: u64,
+    /// How many ever came: those that are there, went back and were deleted.
+    #[serde(default)]
+    pub kept: u64,
+    /// How many went back.
+    #[serde(default)]
+    pub retried: u64,
+    /// How many were deleted.
+    #[serde(default)]
+    pub purged: u64,
     /// When it was last said that these are too many.
     #[serde(default)]
     pub warned: Told,
@@ -111,6 +120,7 @@ pub fn dead_letters(b: &StreamsBuilder, topics: &[&Topic]) {
 /// As [`dead_letters`]; letters can go back to the topics `back`.
 pub(super) fn wire(b: &StreamsBuilder, topics: &[&Topic], back: &[&str]) {
     b.declare_topic(crate::conventions::spec(&DLQ_COMMANDS));
+    b.declare_topic(crate::conventions::spec(&API_RESPONSES));
     let letters = b.add_store(Stored::key_value(LETTERS, serdes::string(), serdes::json()));
     let queues = b.add_store(Stored::key_value(QUEUES, serdes::string(), serdes::json()));
     let runs = b.add_store(Stored::key_value("dead-letter-runs", serdes::string(), serdes::json()));
@@ -306,7 +316,7 @@ impl Processor<String, Inbound, String, Outcome> for Keep {
                     Err(_) => run.failed += 1,
                 },
                 Task::Purge { before_ms } if letter.failed_at < before_ms => {
-                    self.delete(queue, &id, ctx)?;
+                    self.delete(queue, &id, ctx, |row| row.purged += 1)?;
                     run.done += 1;
                 }
                 Task::Purge { .. } => {}
@@ -353,6 +363,7 @@ impl Keep {
         ctx.store(self.letters).put(&id, &kept)?;
         let mut row = ctx.store(self.queues).get(queue)?.unwrap_or_default();
         row.size += 1;
+        row.kept += 1;
         let warns = row.size > LETTERS_MAX && row.warned.again(wall);
         ctx.store(self.queues).put(queue, &row)?;
         if !warns {
@@ -447,7 +458,7 @@ impl Keep {
         let told = ctx.forward(Record { key: queue, value: &sent, timestamp, headers });
         match told {
             Ok(()) => {
-                self.delete(queue, &letter.id, ctx)?;
+                self.delete(queue, &letter.id, ctx, |row| row.retried += 1)?;
                 Ok(Ok(()))
             }
             Err(error) => {
@@ -464,10 +475,12 @@ impl Keep {
         queue: &String,
         id: &String,
         ctx: &mut Context<'_, '_>,
+        count: impl Fn(&mut QueueRow),
     ) -> Result<(), NodeError> {
         ctx.store(self.letters).delete(id)?;
         let mut row = ctx.store(self.queues).get(queue)?.unwrap_or_default();
         row.size = row.size.saturating_sub(1);
+        count(&mut row);
         ctx.store(self.queues).put(queue, &row)
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::manager::{DeadLetterMessage, LETTERS, QUEUES, letter_id, wire};
+use super::policy::Policy;
 use super::record::{header, with};
 
 const QUEUE: &str = "task.completed";
@@ -243,7 +244,9 @@ fn letters_and_commands_under_way_survive_a_restart_and_a_move() {
 
 #[test]
 fn the_platforms_topologies_for_failed_records_are_sound() {
-    for application in [super::retry_application(), super::manager_application()] {
+    for application in
+        [super::retry_application(&super::TOPICS, Policy::default()), super::manager_application()]
+    {
         let b = StreamsBuilder::new();
         (application.topology)(&b);
         let topology = b.build().unwrap_or_else(|error| panic!("{}: {error}", application.id));

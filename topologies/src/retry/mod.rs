@@ -17,7 +17,8 @@
 //!   wait behind it.
 //! * [`delay`] is the retry consumer. What is not due yet is in its state, so nothing is lost. How
 //!   often a record was tried is in its state too; the header `retry-count` is for readers.
-//! * [`manager`] keeps every dead letter, lists them, and sends them back or deletes them on command.
+//! * [`manager`] keeps every dead letter, lists them, and sends them back or deletes them on command;
+//!   [`told`] takes the commands.
 //! * [`alert`] tells of topics whose records fail too often, and of queues of dead letters that grow.
 
 pub mod alert;
@@ -25,8 +26,10 @@ pub mod delay;
 pub mod guard;
 pub mod manager;
 pub mod policy;
+mod rate;
 pub mod record;
 pub mod route;
+pub mod told;
 
 #[cfg(test)]
 mod delay_tests;
@@ -61,7 +64,7 @@ pub const MANAGER: &str = "dead-letter-manager";
 /// Names a record that was retried to the retry consumer. Worthless to anybody else: see [`delay`].
 pub const RETRY_ID: &str = "retry-id";
 
-/// The platform's topics whose failed records are retried and managed.
+/// The platform's topics whose dead letters are managed.
 pub static TOPICS: [&Topic; 8] = [
     &AGENT_RESPONSES,
     &AGENT_TASKS_MANAGER,
@@ -73,24 +76,32 @@ pub static TOPICS: [&Topic; 8] = [
     &TASK_COMPLETED,
 ];
 
-/// The retry consumer.
-pub fn retry_application() -> Application {
-    Application { id: RETRIES, topology: Arc::new(retry_topology), routes: Vec::new() }
+/// The retry consumer of these topics, with its route.
+pub fn retry_application(topics: &'static [&'static Topic], policy: Policy) -> Application {
+    let topology = move |b: &StreamsBuilder| retry_topology(b, topics, policy);
+    let routes: Vec<Arc<dyn Route>> = vec![Arc::new(route::Retries(topics))];
+    Application { id: RETRIES, topology: Arc::new(topology), routes }
 }
 
-/// The manager of dead letters, with its routes.
+/// The manager of the dead letters of all [`TOPICS`], with its routes.
 pub fn manager_application() -> Application {
-    let routes: Vec<Arc<dyn Route>> =
-        vec![Arc::new(route::Queues), Arc::new(route::Queue), Arc::new(route::Message)];
+    let routes: Vec<Arc<dyn Route>> = vec![
+        Arc::new(route::Queues),
+        Arc::new(route::Queue),
+        Arc::new(route::Message),
+        Arc::new(told::RetryMessage),
+        Arc::new(told::RetryQueue(&TOPICS)),
+        Arc::new(told::PurgeQueue(&TOPICS)),
+    ];
     Application { id: MANAGER, topology: Arc::new(manager_topology), routes }
 }
 
-/// The retry consumer of all [`TOPICS`].
-pub fn retry_topology(b: &StreamsBuilder) {
-    crate::conventions::follow(b, &TOPICS);
-    for topic in TOPICS {
+/// The retry consumer of these topics.
+pub fn retry_topology(b: &StreamsBuilder, topics: &[&Topic], policy: Policy) {
+    crate::conventions::follow(b, topics);
+    for topic in topics {
         b.declare_topic(crate::conventions::spec(&topic.retries()));
-        delay::retries(b, topic, Policy::default());
+        delay::retries(b, topic, policy);
     }
 }
 

@@ -96,10 +96,12 @@ fn each_record_ends_once_and_in_its_keys_order_whatever_goes_wrong() {
     let b = StreamsBuilder::new();
     let policy = Policy { retries_max: 2, first_delay_ms: 50, delay_max_ms: 80 };
     let guarded = Guard::new("handle", &TASK_COMPLETED, string(), string()).in_order();
-    guard(&b, guarded.policy(policy), |_: &String, value: &String| match value.split('-').next() {
-        Some("busy") => Err(HandlerError::passing("come back")),
-        Some("bad") => Err(HandlerError::new("VALIDATION", "never")),
-        _ => Ok(vec![value.clone()]),
+    guard(&b, guarded.policy(policy), |_: &String, value: &String, _| {
+        match value.split('-').next() {
+            Some("busy") => Err(HandlerError::passing("come back")),
+            Some("bad") => Err(HandlerError::new("VALIDATION", "never")),
+            _ => Ok(vec![value.clone()]),
+        }
     })
     .to("handled", Produced::with(string(), string()));
     let topology = b.build().expect("it is sound");
