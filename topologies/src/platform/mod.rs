@@ -16,6 +16,7 @@
 //!                 order-fulfillment <-> order-services
 //!
 //! agent.tasks.* that no agent has room for -> retry-processor -> back, or *.dlq
+//! every event -> correlation -> GET /correlations/{id}/trace
 //! *.dlq -> dead-letter-manager -> GET /dlq, and back by command
 //! ```
 
@@ -42,7 +43,7 @@ use crate::coordinator::route::{EventsRoute, TasksRoute};
 use crate::retry::policy::Policy;
 use crate::workflow::route::{CorrelationRoute, SagaRoute, SagasRoute};
 use crate::workflow::{WorkflowOptions, topology as workflow};
-use crate::{analytics, conventions, orders, quality, retry, session};
+use crate::{analytics, conventions, correlation, orders, quality, retry, session};
 
 pub use settings::{AgentChoice, Settings};
 
@@ -74,6 +75,7 @@ pub fn applications(
         session::aggregate_application(),
         session::projection_application(),
         analytics::application(),
+        correlation::application(),
         retry::retry_application(&runner::GUARDED, retries),
         retry::manager_application(),
     ];
