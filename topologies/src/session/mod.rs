@@ -8,7 +8,8 @@
 //! session.events  --+    stores session-aggregate,   +-> api.responses (answer, by correlation id)
 //!   (ends of tasks)      session-log, session-snapshots
 //!
-//! session.events ----> session-projection -> stores sessions, sessions-by-start, sessions-by-user
+//! session.events ----> session-projection -> stores sessions, sessions-by-start, sessions-by-user,
+//!                                            work-items
 //! ```
 //!
 //! * `session-aggregate` is the only writer of events with a sequence, which has no gap: a
@@ -17,6 +18,7 @@
 
 pub mod aggregate;
 mod facts;
+pub mod items;
 mod projection;
 pub mod route;
 pub mod view;
@@ -82,8 +84,12 @@ pub fn aggregate_application() -> Application {
 
 /// The reading side, with its routes.
 pub fn projection_application() -> Application {
-    let routes: Vec<Arc<dyn Route>> =
-        vec![Arc::new(route::SessionRoute), Arc::new(route::SessionsRoute)];
+    let routes: Vec<Arc<dyn Route>> = vec![
+        Arc::new(route::SessionRoute),
+        Arc::new(route::SessionsRoute),
+        Arc::new(items::ItemRoute),
+        Arc::new(items::ItemsRoute),
+    ];
     Application { id: PROJECTION, topology: Arc::new(projection_topology), routes }
 }
 
@@ -108,10 +114,11 @@ pub fn projection_topology(b: &StreamsBuilder) {
     let by_start =
         b.add_store(Stored::key_value(BY_START_STORE, serdes::string(), serdes::string()));
     let by_user = b.add_store(Stored::key_value(BY_USER_STORE, serdes::string(), serdes::string()));
+    let items = b.add_store(Stored::key_value(items::STORE, serdes::string(), serdes::json()));
     b.stream(&SESSION_EVENTS.name, Consumed::with(event_keys(), platform_events()))
         .process(
-            move || Project { folds, models, by_start, by_user },
-            &[folds.id(), models.id(), by_start.id(), by_user.id()],
+            move || Project { folds, models, by_start, by_user, items },
+            &[folds.id(), models.id(), by_start.id(), by_user.id(), items.id()],
         )
         .named("project");
 }

@@ -1,11 +1,12 @@
 //! The reading side's processor: an event changes its session's row, and the rows that lead to it.
 //!
-//! Owns the four stores' agreement. It must not know what an event means to a session.
+//! Owns the five stores' agreement. It must not know what an event means to a session.
 
 use headwater::processor::{NodeError, Processor, ProcessorContext};
 use headwater::record::Record;
 use headwater::store::{KeyValueStore, StoreHandle};
 
+use super::items::{ItemModel, ItemStatus, about, after, item_key};
 use super::view::{SessionFold, SessionReadModel, SessionStatus};
 use super::{start_key, user_key};
 use crate::platform_event::PlatformEvent;
@@ -16,16 +17,49 @@ pub(super) struct Project {
     pub(super) models: StoreHandle<KeyValueStore<String, SessionReadModel>>,
     pub(super) by_start: StoreHandle<KeyValueStore<String, String>>,
     pub(super) by_user: StoreHandle<KeyValueStore<String, String>>,
+    pub(super) items: StoreHandle<KeyValueStore<String, ItemModel>>,
+}
+
+type Context<'c, 't> = ProcessorContext<'c, 't, String, SessionReadModel>;
+
+impl Project {
+    /// Brings the work items up to an event: the one it is about, or those that its task leaves behind.
+    fn project_items(
+        &self,
+        session: &str,
+        event: &PlatformEvent,
+        fold: &SessionFold,
+        ctx: &mut Context<'_, '_>,
+    ) -> Result<(), NodeError> {
+        if let Some((item, task)) = about(&event.payload) {
+            let key = item_key(item, session, task);
+            let known = ctx.store(self.items).get(&key)?;
+            let time = event.event.metadata.timestamp;
+            if let Some(item) = after(known, session, &event.payload, time) {
+                ctx.store(self.items).put(&key, &item)?;
+            }
+        }
+        for (task, item) in fold.left_behind(event) {
+            let key = item_key(item, session, task);
+            let known = ctx.store(self.items).get(&key)?;
+            if let Some(item) = known.and_then(|item| item.ended(ItemStatus::Failed)) {
+                ctx.store(self.items).put(&key, &item)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Processor<String, PlatformEvent, String, SessionReadModel> for Project {
     fn process(
         &mut self,
         record: Record<'_, String, PlatformEvent>,
-        ctx: &mut ProcessorContext<'_, '_, String, SessionReadModel>,
+        ctx: &mut Context<'_, '_>,
     ) -> Result<(), NodeError> {
         let mut fold = ctx.store(self.folds).get(record.key)?.unwrap_or_default();
-        if !fold.take(record.value) {
+        let is_new = fold.take(record.value);
+        self.project_items(record.key, record.value, &fold, ctx)?;
+        if !is_new {
             return Ok(());
         }
         ctx.store(self.folds).put(record.key, &fold)?;

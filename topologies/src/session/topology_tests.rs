@@ -84,7 +84,7 @@ impl Bench {
     }
 
     fn rows(&self, store: &str) -> Vec<(String, Value)> {
-        let driver = if [STORE, BY_START_STORE, BY_USER_STORE].contains(&store) {
+        let driver = if [STORE, BY_START_STORE, BY_USER_STORE, items::STORE].contains(&store) {
             &self.projection
         } else {
             &self.aggregate
@@ -178,6 +178,35 @@ fn the_last_task_of_a_workflow_ends_the_session_and_its_row_leaves_the_active_on
     assert_eq!((&rows[0].1["status"], &rows[0].1["completedTasks"]), (&json!("failed"), &json!(1)));
     assert!(bench.rows(BY_USER_STORE).is_empty());
     assert_eq!(bench.rows(BY_START_STORE), [(start_key(1, "s"), json!("s"))]);
+}
+
+#[test]
+fn work_items_have_rows_and_those_a_failed_task_leaves_behind_have_failed() {
+    let mut bench = Bench::new();
+    let mut tell = |number: u128, kind: &str, data: Value| {
+        let id = Uuid::from_u128(number);
+        let fact = json!({"eventId": id, "eventType": kind, "aggregateId": "t",
+            "aggregateType": "Task", "eventData": data,
+            "metadata": {"timestamp": 50, "version": "1.0", "correlationId": id,
+                         "sessionId": "s"}});
+        let fact = fact.to_string();
+        let (key, value) = (Some(&b"s"[..]), Some(fact.as_bytes()));
+        let piped = bench.projection.pipe(&SESSION_EVENTS.name, key, value, 50, Headers::empty());
+        piped.expect("an event");
+    };
+    for (number, item) in [(1, "a"), (2, "b")] {
+        let data = json!({"id": item, "description": "d", "type": "testing", "taskId": "t",
+            "sessionId": "s", "attempt": 1});
+        tell(number, "WorkItemCreated", data);
+    }
+    let done = json!({"workItemId": "a", "taskId": "t", "sessionId": "s", "completedAt": 60,
+        "result": {"success": true, "output": "o"}, "executionTime": 7, "attempt": 1});
+    tell(3, "WorkItemCompleted", done);
+    tell(4, "TaskStatusUpdated", json!({"taskId": "t", "status": "FAILED"}));
+    let rows = bench.rows(items::STORE);
+    let told: Vec<_> = rows.iter().map(|(key, row)| (&**key, row["status"].clone())).collect();
+    assert_eq!(told, [("a/s/t", json!("completed")), ("b/s/t", json!("failed"))]);
+    assert_eq!((&rows[0].1["executionTime"], &rows[0].1["type"]), (&json!(7), &json!("testing")));
 }
 
 #[test]

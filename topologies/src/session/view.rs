@@ -181,6 +181,23 @@ impl SessionFold {
         *self != before
     }
 
+    /// The tasks and work items that have not ended when an event says that their task ended badly.
+    pub(super) fn left_behind<'f>(&'f self, event: &PlatformEvent) -> Vec<(&'f str, &'f str)> {
+        let (task_id, is_bad) = match &event.payload {
+            Event::TaskStatusUpdated(updated) => (
+                updated.task_id.as_ref().unwrap_or(&event.event.aggregate_id),
+                updated.status.is_final() && updated.status != TaskStatus::Completed,
+            ),
+            Event::TaskCompleted(completed) => (&completed.task_id, !completed.success),
+            _ => return Vec::new(),
+        };
+        let Some((task_id, facts)) = self.tasks.get_key_value(task_id).filter(|_| is_bad) else {
+            return Vec::new();
+        };
+        let open = facts.created.iter().filter(|item| !facts.completed.contains(*item));
+        open.map(|item| (task_id.as_str(), item.as_str())).collect()
+    }
+
     fn facts(&mut self, task_id: &str) -> &mut Facts {
         self.tasks.entry(task_id.to_owned()).or_default()
     }
