@@ -6,6 +6,8 @@ mod world;
 
 #[path = "http/any_request.rs"]
 mod any_request;
+#[path = "http/failures.rs"]
+mod failures;
 #[path = "http/limits.rs"]
 mod limits;
 #[path = "http/process.rs"]

@@ -123,19 +123,19 @@ fn command(program: &Program, line: &str) -> (u8, String) {
     (run_with(program, words, &mut printed), printed.text())
 }
 
-fn in_scratch(program: &Program, more: &str) -> (u8, String) {
+pub(crate) fn in_scratch(program: &Program, more: &str) -> (u8, String) {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let directory = scratch.path().join("state");
     let line = format!("words check --http 127.0.0.1:0 --state-dir {}{more}", directory.display());
     command(program, &line)
 }
 
-fn get(at: SocketAddr, path: &str) -> Reply {
+pub(crate) fn get(at: SocketAddr, path: &str) -> Reply {
     request(at, &format!("GET {path} HTTP/1.1"), &[], b"")
 }
 
 /// Asks until the answer is as it is to be; the test's own deadline is the suite's.
-fn until(at: SocketAddr, path: &str, what: impl Fn(&Json) -> bool) -> Json {
+pub(crate) fn until(at: SocketAddr, path: &str, what: impl Fn(&Json) -> bool) -> Json {
     loop {
         let reply = get(at, path);
         if reply.status == 200 {
