@@ -210,6 +210,9 @@ pub trait Log: Send + Sync {
     fn kind(&self) -> &'static str;
     /// The log writes the state inside its own commit, so that stores need no changelog.
     fn holds_state(&self) -> bool;
+    /// State was written into the log's own database outside a commit: it becomes durable, and queries
+    /// see it, with the next sync. A log that holds no state has nothing to do.
+    fn wrote_state(&self) {}
     /// The largest record it takes, encoded as in a [`RecordBatch`]. The default is below what Kafka's
     /// clients and brokers take unless they are told otherwise.
     fn record_bytes_max(&self) -> usize {

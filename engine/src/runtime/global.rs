@@ -250,6 +250,7 @@ impl GlobalFollower {
         let of_table = |followed: &&Followed| followed.table == table;
         let partitions = self.followed.iter().filter(of_table).count();
         self.rows[table].clear(u32::try_from(partitions).unwrap_or(u32::MAX))?;
+        self.parts.log.wrote_state();
         for at in 0..self.followed.len() {
             if self.followed[at].table == table {
                 let stage = self.ask(&self.followed[at].place);
@@ -295,6 +296,7 @@ impl GlobalFollower {
             }
         }
         self.rows[table].apply(followed.place.partition, records, fetched.position)?;
+        self.parts.log.wrote_state();
         followed.position = Some(fetched.position);
         if skipped > 0 {
             let metrics = self.parts.metrics.task(&self.parts.application, DATABASE);

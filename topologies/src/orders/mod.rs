@@ -33,6 +33,8 @@ pub mod view;
 #[cfg(test)]
 mod aggregate_topology_tests;
 #[cfg(test)]
+mod http_tests;
+#[cfg(test)]
 mod projection_tests;
 #[cfg(test)]
 mod world_tests;

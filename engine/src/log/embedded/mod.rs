@@ -322,6 +322,13 @@ impl Log for EmbeddedLog {
         true
     }
 
+    fn wrote_state(&self) {
+        let first = lock(&self.shared.unsynced).wrote();
+        if first {
+            self.shared.bells.syncer.ring();
+        }
+    }
+
     fn record_bytes_max(&self) -> usize {
         self.shared.settings.record_bytes_max
     }
