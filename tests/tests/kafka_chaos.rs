@@ -20,7 +20,7 @@ use headwater::time::{Clock, SystemClock};
 use headwater_tests::checker::http::Http;
 use headwater_tests::checker::{Findings, LogRecord, joined as sales, rollup};
 use headwater_tests::child::{Child, signal};
-use headwater_tests::kafka_broker::{FAST_GROUPS, KafkaCluster, committed_records};
+use headwater_tests::kafka_broker::{FAST_GROUPS, KafkaCluster, committed_records, is_passing};
 use headwater_tests::{joined, proof};
 use headwater_topologies::analytics;
 use headwater_topologies::analytics::load::{Load as Metrics, Profile};
@@ -415,6 +415,7 @@ fn read(cluster: &KafkaCluster, topic: &str) -> Vec<LogRecord> {
             Some(Ok(message)) => records.push(record(&message)),
             Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
             None => {}
+            Some(Err(error)) if is_passing(&error) => {}
             Some(Err(error)) => panic!("{topic} cannot be read: {error}"),
         }
     }

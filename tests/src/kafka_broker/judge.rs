@@ -2,6 +2,8 @@
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 /// A consumer of everything that is committed in these topics, each of so many partitions. What
@@ -29,4 +31,11 @@ pub fn committed_records(
     }
     consumer.assign(&list).expect("assigned by hand");
     consumer
+}
+
+/// A broker went away under a consumer, which tells and goes on by itself when there is one again.
+#[must_use]
+pub fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure};
+    matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure))
 }

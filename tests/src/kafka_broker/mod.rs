@@ -26,7 +26,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use crate::child::{self, Child};
 
 pub use cluster::KafkaCluster;
-pub use judge::committed_records;
+pub use judge::{committed_records, is_passing};
 pub use old_broker::OldBroker;
 pub use rights::{Operation, Resource, Right};
 pub use secured::{SecuredBroker, USERS, password};
