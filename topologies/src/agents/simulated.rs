@@ -59,7 +59,7 @@ impl Default for Behaviour {
             fatal: 5,
             hangs: 5,
             busy: 20,
-            unwilling: 5,
+            unwilling: 0,
             rejections: 60,
             poor: 20,
             items: 4,
